@@ -1,0 +1,109 @@
+"""BaseBackend: the contract between the engine and the transport that calls our task functions elsewhere."""
+
+from __future__ import annotations
+
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from django.utils.module_loading import import_string
+
+from massmigration.conf import conf
+from massmigration.exceptions import BackendNotInstalled, ConfigurationError
+
+if TYPE_CHECKING:
+    from massmigration.definitions.base import BaseMigration
+
+RUN_SHARD: Final = "massmigration.tasks.run_shard"
+
+
+class BaseBackend(ABC):
+    """A transport that calls a task function later, elsewhere; it may do so twice, late and out of order.
+
+    Subclass it and give ``enqueue``. One instance serves one migration.
+
+    Args:
+        queue_name: The queue; None for the backend's default.
+        params: The migration's ``backend_params``.
+    """
+
+    has_workers: ClassVar[bool] = True
+    """Whether workers live elsewhere, so that a command only watches."""
+
+    def __init__(self, queue_name: str | None, params: dict[str, Any]) -> None:
+        self.queue_name = queue_name
+        self.params = params
+
+    @abstractmethod
+    def enqueue(
+        self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0
+    ) -> None:
+        """Have a task function called later.
+
+        Args:
+            task: Dotted path of a module-level function.
+            arguments: Its keyword arguments, JSON values.
+            db_alias: The database whose transaction, if one is open, has to be committed before.
+            delay_seconds: Call it no earlier than this.
+        """
+
+    def launch(
+        self, key: str, db_alias: str, attempt_uuid: uuid.UUID, shard_ids: Sequence[str]
+    ) -> str:
+        """Set the open shards of an attempt going; called after the commit of what made them ready.
+
+        Args:
+            key: The migration's key.
+            db_alias: The database.
+            attempt_uuid: The attempt.
+            shard_ids: Keys of the shards that nobody works on.
+
+        Returns:
+            Path of the log file that the work is written to, or an empty string.
+        """
+        for shard_id in shard_ids:
+            self.enqueue(RUN_SHARD, {"shard_id": shard_id, "db_alias": db_alias}, db_alias=db_alias)
+        return ""
+
+    def check_launch(self, db_alias: str, *, origin: str) -> None:
+        """Raise ConfigurationError if a launch from here cannot work.
+
+        Args:
+            db_alias: The database.
+            origin: ``"command"``, ``"admin"``, ``"api"`` or ``"worker"``.
+        """
+
+
+@lru_cache(maxsize=64)
+def _import_backend(path: str) -> type[BaseBackend]:
+    try:
+        backend = import_string(path)
+    except BackendNotInstalled:
+        raise
+    except ImportError as error:
+        raise ConfigurationError(
+            f"The backend '{path}' cannot be imported: {error}. Correct MASSMIGRATION_BACKEND or the migration's backend."
+        ) from error
+    if not (isinstance(backend, type) and issubclass(backend, BaseBackend)):
+        raise ConfigurationError(f"The backend '{path}' is not a subclass of BaseBackend. Name one that is.")
+    return backend
+
+
+def get_backend_path(migration: BaseMigration) -> str:
+    """Return the dotted path of the backend that runs the migration."""
+    return migration.backend or conf.backend
+
+
+def get_backend(migration: BaseMigration) -> BaseBackend:
+    """Return the backend that runs the migration.
+
+    Args:
+        migration: The definition, whose ``backend``, ``queue_name`` and ``backend_params`` go before the settings.
+
+    Raises:
+        ConfigurationError: There is no such backend, or its library is missing.
+    """
+    backend = _import_backend(get_backend_path(migration))
+    return backend(migration.queue_name or conf.task_queue, dict(migration.backend_params))

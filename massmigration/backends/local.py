@@ -1,0 +1,141 @@
+"""LocalBackend: no broker and no daemon; the shard table is the queue, and processes of this machine work it off."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import connections
+
+from massmigration.backends.base import BaseBackend
+from massmigration.conf import conf
+from massmigration.database import is_in_memory
+from massmigration.exceptions import BackendUnreachable, ConfigurationError
+
+
+class LocalBackend(BaseBackend):
+    """Runs migrations on this machine.
+
+    ``massmigrate`` works the shards off in its own process, or in ``--workers N``; a start from elsewhere makes one
+    detached process, which outlives the request and the terminal.
+    """
+
+    has_workers: ClassVar[bool] = False
+
+    def enqueue(
+        self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0
+    ) -> None:
+        """Do nothing: workers find what is to do in the shard table."""
+
+    def launch(
+        self, key: str, db_alias: str, attempt_uuid: uuid.UUID, shard_ids: Sequence[str]
+    ) -> str:
+        """Start one detached process that works on the attempt, and return the path of its log."""
+        log_path = make_log_path(key, attempt_uuid)
+        start_detached(make_worker_command(key, db_alias, attempt_uuid), log_path)
+        return str(log_path)
+
+    def check_launch(self, db_alias: str, *, origin: str) -> None:
+        """Refuse what a second process cannot see, and hosts that stop processes between requests."""
+        check_second_process(db_alias)
+        host = next((name for name in ("GAE_ENV", "K_SERVICE") if os.environ.get(name)), None)
+        if host is not None and origin != "command":
+            raise ConfigurationError(
+                f"This site runs where processes end with the request ({host} is set), so LocalBackend cannot work "
+                "here. Set MASSMIGRATION_BACKEND to a backend with a queue."
+            )
+
+
+def check_second_process(db_alias: str) -> None:
+    """Raise ConfigurationError if another process could not see this database or load these settings.
+
+    Args:
+        db_alias: The database.
+    """
+    if is_in_memory(connections[db_alias]):
+        raise ConfigurationError(
+            f"Database '{db_alias}' lives in this process's memory, so no other process can work on it. Run "
+            "massmigrate without --workers and --no-wait, or set its NAME in DATABASES to a file."
+        )
+    if not os.environ.get("DJANGO_SETTINGS_MODULE"):
+        raise ConfigurationError(
+            "A second process needs DJANGO_SETTINGS_MODULE in the environment, but it is not set. Set it to your "
+            "settings module."
+        )
+
+
+def make_worker_command(key: str, db_alias: str, attempt_uuid: uuid.UUID) -> list[str]:
+    """Return the command of a worker process, which changes nothing if it does not find the attempt."""
+    return [
+        conf.python,
+        "-m",
+        "django",
+        "massmigrate",
+        *key.split(":"),
+        f"--database={db_alias}",
+        f"--attempt={attempt_uuid}",
+        "--noinput",
+    ]
+
+
+def make_environment() -> dict[str, str]:
+    """Return the environment of a worker process: this one's, with its settings and import path."""
+    settings_module = getattr(settings, "SETTINGS_MODULE", None) or os.environ["DJANGO_SETTINGS_MODULE"]
+    path = os.pathsep.join(dict.fromkeys(entry or str(Path.cwd()) for entry in sys.path))
+    return {**os.environ, "DJANGO_SETTINGS_MODULE": settings_module, "PYTHONPATH": path}
+
+
+def make_log_path(key: str, attempt_uuid: uuid.UUID) -> Path:
+    """Return where a detached process of this attempt writes to; the folder is made."""
+    folder = conf.log_dir
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackendUnreachable(
+            f"The folder for logs, {folder}, cannot be made: {error.strerror}. Set MASSMIGRATION_LOG_DIR to one that can."
+        ) from error
+    name = re.sub(r"\W+", "-", key)
+    return folder / f"{name}-{attempt_uuid.hex[:8]}.log"
+
+
+def start_detached(command: list[str], log_path: Path) -> None:
+    """Start a process that is nobody's child, so that it outlives us and leaves no zombie.
+
+    Args:
+        command: Program and arguments.
+        log_path: Its output is appended there.
+
+    Raises:
+        BackendUnreachable: It could not be started.
+    """
+    started_at = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+    try:
+        with log_path.open("a", encoding="utf-8") as log:
+            log.write(f"--- started {started_at}\n")
+            log.flush()
+            options: dict[str, Any] = {
+                "stdin": subprocess.DEVNULL,
+                "stdout": log,
+                "stderr": subprocess.STDOUT,
+                "env": make_environment(),
+                "close_fds": True,
+            }
+            if os.name == "nt":
+                flags = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined]
+                subprocess.Popen(command, creationflags=flags, **options)
+                return
+            # The shell forks once more and ends at once: the process is adopted by init, and the shell is reaped.
+            shell = ["/bin/sh", "-c", '"$@" &', "sh", *command]
+            subprocess.run(shell, start_new_session=True, check=True, timeout=30, **options)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BackendUnreachable(
+            f"The detached process could not be started: {error}. Run massmigrate in a terminal instead."
+        ) from error

@@ -1,0 +1,134 @@
+"""The settings of massmigration, typed, checked, and read live from Django's settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from django.conf import settings
+
+from massmigration.exceptions import ConfigurationError
+
+DEFAULT_BACKEND: Final = "massmigration.backends.local.LocalBackend"
+
+
+def _read(name: str, default: Any) -> Any:
+    return getattr(settings, f"MASSMIGRATION_{name}", default)
+
+
+def _read_number(name: str, default: float, minimum: float) -> float:
+    value = _read(name, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < minimum:
+        raise ConfigurationError(
+            f"MASSMIGRATION_{name} is {value!r}, but it has to be a number of at least {minimum:g}. "
+            f"Correct it or leave it out (default: {default:g})."
+        )
+    return value
+
+
+def _read_integer(name: str, default: int, minimum: int) -> int:
+    value = _read_number(name, default, minimum)
+    if value != int(value):
+        raise ConfigurationError(
+            f"MASSMIGRATION_{name} is {value!r}, but it has to be a whole number. "
+            f"Correct it or leave it out (default: {default})."
+        )
+    return int(value)
+
+
+def _read_string(name: str, default: str) -> str:
+    value = _read(name, default)
+    if not isinstance(value, (str, Path)):
+        raise ConfigurationError(f"MASSMIGRATION_{name} is {value!r}, but it has to be a string. Correct it.")
+    return str(value)
+
+
+class Conf:
+    """Live view of the ``MASSMIGRATION_…`` settings; each property raises ConfigurationError on a bad value."""
+
+    @property
+    def backend(self) -> str:
+        """Dotted path of the backend class that runs migrations without a ``backend`` of their own."""
+        return _read_string("BACKEND", DEFAULT_BACKEND)
+
+    @property
+    def task_queue(self) -> str | None:
+        """Name of the queue that tasks are put on; None leaves it to the backend."""
+        return _read_string("TASK_QUEUE", "") or None
+
+    @property
+    def record_cache_timeout(self) -> float:
+        """For how many seconds workers believe a status that they have read."""
+        return _read_number("RECORD_CACHE_TIMEOUT", 2, 0)
+
+    @property
+    def modules(self) -> dict[str, str | None]:
+        """Dotted package of the mass migrations per app label; None means that the app has none."""
+        value = _read("MODULES", {})
+        if not isinstance(value, dict) or not all(
+            isinstance(label, str) and (module is None or isinstance(module, str))
+            for label, module in value.items()
+        ):
+            raise ConfigurationError(
+                f"MASSMIGRATION_MODULES is {value!r}, but it has to be a dictionary from app labels to "
+                "dotted packages (or None). Correct it."
+            )
+        return value
+
+    @property
+    def shard_count(self) -> int:
+        """How many key ranges the rows are split into at first."""
+        return _read_integer("SHARD_COUNT", 8, 1)
+
+    @property
+    def batch_seconds(self) -> float:
+        """How long one batch should take; the batch size is steered towards it."""
+        return _read_number("BATCH_SECONDS", 0.5, 0.001)
+
+    @property
+    def slice_seconds(self) -> float:
+        """How long a worker stays with one shard before it lets others have a turn."""
+        return _read_number("SLICE_SECONDS", 60, 0.001)
+
+    @property
+    def lease_seconds(self) -> float:
+        """After how long without a sign of life a worker's shard is given to another."""
+        return _read_number("LEASE_SECONDS", 30, 0.1)
+
+    @property
+    def max_retries(self) -> int:
+        """How often a batch is repeated after trouble that passes, such as a deadlock."""
+        return _read_integer("MAX_RETRIES", 5, 0)
+
+    @property
+    def python(self) -> str:
+        """The Python interpreter that worker processes are started with."""
+        return _read_string("PYTHON", "") or find_python()
+
+    @property
+    def log_dir(self) -> Path:
+        """The folder that detached processes write their logs to."""
+        user = os.getuid() if hasattr(os, "getuid") else "logs"
+        return Path(_read_string("LOG_DIR", str(Path(tempfile.gettempdir()) / f"massmigration-{user}")))
+
+
+SETTING_NAMES: Final = tuple(
+    f"MASSMIGRATION_{name.upper()}" for name in vars(Conf) if isinstance(vars(Conf)[name], property)
+)
+
+
+def find_python() -> str:
+    """Return the path of this process's Python; under uWSGI ``sys.executable`` is not one."""
+    if sys.executable and Path(sys.executable).name.lower().startswith(("python", "pypy")):
+        return sys.executable
+    folder = Path(sys.prefix) / ("Scripts" if os.name == "nt" else "bin")
+    for name in ("python3", "python", "python.exe"):
+        if (folder / name).exists():
+            return str(folder / name)
+    return "python3"
+
+
+conf: Final = Conf()

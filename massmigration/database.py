@@ -1,0 +1,104 @@
+"""How a write transaction begins, and which errors of a database pass by themselves."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+Result = TypeVar("Result")
+
+LOCK_PATIENCE_SECONDS: Final = 30.0
+"""For how long a short write of ours is repeated while another process holds SQLite's only write lock."""
+
+_TRANSIENT_SQLSTATES: Final = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization failure, deadlock, lock not
+# available, and the three ways in which a server says good-bye. Class 08 is "connection exception".
+
+
+def is_locked(error: BaseException) -> bool:
+    """Return whether SQLite refused a write because another connection is writing."""
+    return isinstance(error, OperationalError) and "locked" in str(error)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether a database's error says that the same work may succeed a moment later."""
+    if isinstance(error, InterfaceError) or is_locked(error):
+        return True
+    if not isinstance(error, OperationalError):
+        return False
+    cause = error.__cause__
+    sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    if sqlstate is None:  # psycopg has no code for a connection that was cut off
+        return type(cause).__module__.startswith("psycopg")
+    return sqlstate in _TRANSIENT_SQLSTATES or sqlstate.startswith("08")
+
+
+def is_in_memory(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether the database lives in this process's memory, so that no other process can see it."""
+    if connection.vendor != "sqlite":
+        return False
+    return bool(connection.is_in_memory_db())  # type: ignore[attr-defined]
+
+
+def has_row_locks(db_alias: str) -> bool:
+    """Return whether rows can be locked with SELECT … FOR UPDATE."""
+    return bool(connections[db_alias].features.has_select_for_update)
+
+
+@contextmanager
+def write_transaction(db_alias: str) -> Iterator[None]:
+    """Open a transaction that is going to write.
+
+    On SQLite it begins IMMEDIATE: a transaction that reads first and writes later fails at once in WAL mode when
+    somebody else wrote in between, whatever the time-out (https://www.sqlite.org/isolation.html).
+
+    Args:
+        db_alias: The database.
+    """
+    connection = connections[db_alias]
+    if connection.vendor != "sqlite" or connection.in_atomic_block:
+        with transaction.atomic(using=db_alias):
+            yield
+        return
+    connection.ensure_connection()
+    mode = connection.transaction_mode  # type: ignore[attr-defined]
+    connection.transaction_mode = "IMMEDIATE"  # type: ignore[attr-defined]
+    try:
+        with transaction.atomic(using=db_alias):
+            yield
+    finally:
+        connection.transaction_mode = mode  # type: ignore[attr-defined]
+
+
+def run_write(
+    db_alias: str, write: Callable[[], Result], *, patience: float = LOCK_PATIENCE_SECONDS
+) -> Result:
+    """Call ``write`` in a write transaction, again while SQLite says that it is locked.
+
+    Args:
+        db_alias: The database.
+        write: Does the writing; it may be called more than once, each time after a roll back.
+        patience: For how many seconds to repeat.
+
+    Returns:
+        What ``write`` returned.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            with write_transaction(db_alias):
+                return write()
+        except OperationalError as error:
+            if (
+                not is_locked(error)
+                or connections[db_alias].in_atomic_block
+                or time.monotonic() > deadline
+            ):
+                raise
+        time.sleep(random.uniform(0.005, 0.05))

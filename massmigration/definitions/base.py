@@ -1,0 +1,204 @@
+"""BaseMigration: the attributes and hooks that every kind of migration has."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from massmigration.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+Dependency = tuple[str, str] | str
+
+
+def as_key(dependency: Dependency) -> str:
+    """Return the key that a dependency names, ``"app_label:NNNN_name"``."""
+    return dependency if isinstance(dependency, str) else ":".join(dependency)
+
+
+class Lifecycle(Protocol):
+    """What a hand-written ``launch()`` may call; ``apps.ready()`` installs the real one."""
+
+    def mark_as_started(self, migration: BaseMigration, db_alias: str) -> None:
+        """Move the record to RUNNING."""
+
+    def mark_as_finished(self, migration: BaseMigration, db_alias: str) -> None:
+        """Move the record to APPLIED."""
+
+    def mark_as_errored(self, migration: BaseMigration, db_alias: str, error: BaseException | str) -> None:
+        """Move the record to FAILED and keep the error."""
+
+    def check_dependencies(self, migration: BaseMigration, db_alias: str) -> None:
+        """Raise DependencyNotApplied if something is missing."""
+
+
+class BaseMigration:
+    """A migration whose author does all the work in ``launch``; only the record is kept.
+
+    Subclass one of the four other kinds unless the work is done elsewhere, by a tool of your own. ``launch`` must
+    see to it that ``mark_as_finished`` or ``mark_as_errored`` is called in the end, by itself or by what it launches.
+
+    Args:
+        app_label: Label of the app whose folder holds the file.
+        name: The file's name without ``.py``.
+    """
+
+    dependencies: ClassVar[Sequence[Dependency]] = ()
+    """Mass migrations to be applied before, as ``("app_label", "0001_name")``."""
+
+    schema_dependencies: ClassVar[Sequence[tuple[str, str]]] = ()
+    """Django migrations to be applied before, as ``("app_label", "0001_name")``."""
+
+    allowed_db_aliases: ClassVar[Sequence[str] | None] = None
+    """Databases it may run on; None: all that the routers admit for the app, replicas left out."""
+
+    backend: ClassVar[str | None] = None
+    """Dotted path of the backend class; None: the setting ``MASSMIGRATION_BACKEND``."""
+
+    backend_params: ClassVar[dict[str, Any]] = {}
+    """Parameters for the backend; what they mean is the backend's business."""
+
+    queue_name: ClassVar[str | None] = None
+    """Name of the queue; None: the setting ``MASSMIGRATION_TASK_QUEUE``."""
+
+    max_workers: ClassVar[int | None] = None
+    """At most so many workers at once, on every backend; None: as many as there are."""
+
+    serial: ClassVar[bool] = False
+    """Work in the order of the keys, with one worker and one shard."""
+
+    max_retries: ClassVar[int | None] = None
+    """How often a batch is repeated after trouble that passes; None: the setting."""
+
+    transient_errors: ClassVar[tuple[type[Exception], ...]] = ()
+    """Classes of exceptions that pass by themselves and are worth a repetition."""
+
+    destructive: ClassVar[bool] = False
+    """Whether it deletes or overwrites data; the confirmation then says so."""
+
+    operator_notes: ClassVar[str] = ""
+    """What the person who runs it should know; shown before the start."""
+
+    lifecycle: ClassVar[Lifecycle | None] = None
+    """Installed by the app; not for authors."""
+
+    def __init__(self, app_label: str, name: str) -> None:
+        self.app_label = app_label
+        self.name = name
+
+    @property
+    def key(self) -> str:
+        """The migration's key, ``"app_label:NNNN_name"``."""
+        return f"{self.app_label}:{self.name}"
+
+    @property
+    def description(self) -> str:
+        """The first line of the class's own docstring, or an empty string."""
+        doc = type(self).__dict__.get("__doc__") or ""
+        return inspect.cleandoc(doc).partition("\n")[0]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__mro__[1].__name__} {self.key}>"
+
+    def __str__(self) -> str:
+        return self.key
+
+    def launch(self, db_alias: str) -> None:
+        """Do the work, or set it going elsewhere; called once per attempt, by a worker.
+
+        Args:
+            db_alias: The database that is to be migrated.
+        """
+        raise ConfigurationError(
+            f"{self.key} has no launch(). Write it, or subclass SimpleMigration, MapperMigration, BatchMigration or "
+            "CustomMigration instead of BaseMigration.",
+            key=self.key,
+        )
+
+    def before_start(self, db_alias: str) -> None:
+        """Look whether the run may start; raise any exception, with a sentence, to refuse it.
+
+        Called once per attempt, before anything is written.
+
+        Args:
+            db_alias: The database that is to be migrated.
+        """
+
+    def has_run_permission(self, user: AbstractBaseUser | AnonymousUser) -> bool:
+        """Return whether ``user``, who has the app's run permission, may run this migration.
+
+        Args:
+            user: The person who asks, on the admin's pages.
+        """
+        return True
+
+    def mark_as_started(self, db_alias: str) -> None:
+        """Tell that the work has begun: the record becomes RUNNING."""
+        self._get_lifecycle().mark_as_started(self, db_alias)
+
+    def mark_as_finished(self, db_alias: str) -> None:
+        """Tell that the work is done: the record becomes APPLIED."""
+        self._get_lifecycle().mark_as_finished(self, db_alias)
+
+    def mark_as_errored(self, db_alias: str, error: BaseException | str) -> None:
+        """Tell that the work failed: the record becomes FAILED and keeps the error."""
+        self._get_lifecycle().mark_as_errored(self, db_alias, error)
+
+    def check_dependencies(self, db_alias: str) -> None:
+        """Raise DependencyNotApplied if a migration that this one needs is not applied."""
+        self._get_lifecycle().check_dependencies(self, db_alias)
+
+    def _get_lifecycle(self) -> Lifecycle:
+        if self.lifecycle is None:
+            raise ConfigurationError(
+                'massmigration is not set up. Add "massmigration" to INSTALLED_APPS and call django.setup().',
+                key=self.key,
+            )
+        return self.lifecycle
+
+
+class WorkedMigration(BaseMigration):
+    """What the kinds that the engine works off have in common; not for authors."""
+
+    shard_count: ClassVar[int | None] = None
+    """How many key ranges the rows are split into at first; None: the setting."""
+
+    batch_size: ClassVar[int | None] = None
+    """Objects per batch; None: it finds itself, so that a batch takes ``MASSMIGRATION_BATCH_SECONDS``."""
+
+    atomic: ClassVar[bool] = True
+    """Whether a batch and its cursor are one transaction; without it a crash may repeat one batch."""
+
+    on_error: ClassVar[Literal["stop", "skip"]] = "stop"
+    """What happens when an object fails: the run stops, or keeps the failure and goes on."""
+
+    max_failures: ClassVar[int | None] = None
+    """With ``on_error = "skip"``: more open failures than this stop the run."""
+
+    def verify(self, db_alias: str) -> bool | str | None:
+        """Look whether the result is right, after the last batch and before APPLIED.
+
+        Args:
+            db_alias: The database that was migrated.
+
+        Returns:
+            None or True if it is right; False, or a sentence that says what is wrong, if it is not. An exception
+            counts as "not right" too. The record is then FAILED with the reason ``verify_failed``.
+        """
+        return None
+
+
+class QuerysetMigration(WorkedMigration):
+    """What the kinds that go through a queryset have in common; not for authors."""
+
+    other_database: ClassVar[str | None] = None
+    """Alias that the queryset reads and writes, if it is not the one that is migrated (then at least once)."""
+
+    lock_rows: ClassVar[bool] = True
+    """Lock the batch's rows while they are worked (databases with row locks)."""
+
+    until_empty: ClassVar[bool | None] = None
+    """Go over the table again until the queryset is empty; None: if it filters on a field of ``update_fields``."""

@@ -1,0 +1,1 @@
+"""How rows move: keys, shards, leases, slices, batches."""

@@ -1,0 +1,254 @@
+"""One batch: read, operate, write back, and move the cursor, all in one transaction or not at all."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from datetime import timedelta
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, connections
+from django.utils import timezone
+
+from massmigration import recorder
+from massmigration.conf import conf
+from massmigration.database import run_write, write_transaction
+from massmigration.engine.failures import SwallowedDatabaseError, get_repr, is_passing, make_failure
+from massmigration.engine.kinds import Batch, Kind
+from massmigration.engine.pacing import Pacer
+from massmigration.exceptions import FenceLost, InvalidDefinition, RetryLater
+from massmigration.models import MigrationFailure, MigrationShard
+
+logger = logging.getLogger("massmigration")
+
+REVISITS: int = 3
+"""How often rows that the site keeps changing are visited again before they are locked out of its reach."""
+
+
+class ObjectFailed(Exception):
+    """One object failed, alone and twice.
+
+    Args:
+        failure: What is to be kept of it.
+        cursor: Where the shard stands behind it; None if nothing may follow.
+    """
+
+    def __init__(self, failure: MigrationFailure, cursor: str | None) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.cursor = cursor
+
+
+class _RowsChanged(Exception):
+    """Somebody changed a row between reading and writing."""
+
+
+class BatchRunner:
+    """Works batches of one shard until somebody stops it.
+
+    Args:
+        kind: The migration's behaviour.
+        shard: As this worker holds it.
+    """
+
+    def __init__(self, kind: Kind, shard: MigrationShard) -> None:
+        self.kind = kind
+        self.shard = shard
+        self.db_alias = kind.db_alias
+        self.pacer: Pacer = kind.make_pacer(shard)
+        self._batch: Batch | None = None
+        self._limit_in_isolation: int | None = None
+        self._suspect: tuple[str | None] | None = None  # the cursor behind which a single object has raised once
+
+    def run(self) -> bool:
+        """Work one batch.
+
+        Returns:
+            Whether there may be more; False when the shard is exhausted, in which case nothing was written.
+
+        Raises:
+            FenceLost: The shard is another worker's; nothing was written.
+            RetryLater: The author asks for a rest; nothing was written.
+            ObjectFailed: An object failed, alone and twice; what came before it is done.
+            InvalidDefinition: The definition cannot be worked at all.
+        """
+        max_retries = self.kind.migration.max_retries
+        retries_left = conf.max_retries if max_retries is None else max_retries
+        delay = 0.05
+        while True:
+            self._batch = None
+            try:
+                return self._attempt()
+            except RetryLater:
+                raise
+            except FenceLost:
+                if not self._is_still_mine():
+                    raise
+            except Exception as error:
+                if self._is_done(error):
+                    return True
+                self.kind.note_error()
+                if isinstance(error, InvalidDefinition):
+                    raise
+                if is_passing(error, self.kind.migration) and retries_left > 0:
+                    logger.warning("%s: a batch is repeated after %s", self.shard.key, error)
+                    retries_left -= 1
+                    time.sleep(random.uniform(delay / 2, delay))
+                    delay *= 2
+                else:
+                    self._isolate(error)
+
+    def _attempt(self) -> bool:
+        started_at = time.monotonic()
+        limit = self._limit_in_isolation or self.pacer.size
+        for visit in range(REVISITS + 1):
+            try:
+                batch = self._work(limit, is_last_visit=visit == REVISITS)
+                break
+            except _RowsChanged:
+                self.kind.note_error()
+                logger.debug("%s: rows changed meanwhile are visited again", self.shard.key)
+        if batch.cursor is None:
+            return False
+        self.kind.note_commit(batch)
+        if self._limit_in_isolation is not None:
+            self._limit_in_isolation = min(limit * 2, self.pacer.size)
+            if limit >= self.pacer.size:
+                self._limit_in_isolation = None
+        else:
+            self.pacer.note_batch(len(batch.objects), time.monotonic() - started_at)
+        return True
+
+    def _work(self, limit: int, *, is_last_visit: bool) -> Batch:
+        kind = self.kind
+        reads_inside = kind.reads_inside or (is_last_visit and kind.migration.atomic)
+        operates_inside = kind.operates_inside or reads_inside
+        batch: Batch | None = None
+        if not reads_inside:
+            batch = self._fetch(limit)
+            if batch.cursor is None:
+                return batch
+            if not operates_inside and batch.objects:
+                kind.operate(batch)
+        with write_transaction(kind.work_alias):
+            if batch is None:
+                batch = self._fetch(limit)
+                if batch.cursor is None:
+                    return batch
+            if operates_inside and batch.objects:
+                kind.operate(batch)
+                self._check_transaction()
+            elif batch.objects and kind.find_stale(batch):
+                raise _RowsChanged
+            written = kind.write(batch, self.shard) if batch.objects else None
+            fields = self._get_progress(batch)
+            if written is not None and written.changed is not None:
+                fields["changed"] = self.shard.changed + written.changed
+            if written is not None and written.left_matching:
+                fields["left_matching"] = self.shard.left_matching + written.left_matching
+            if kind.work_alias == self.db_alias:
+                self._advance(fields)
+        if kind.work_alias != self.db_alias:
+            # Two databases have no common commit: a crash here repeats the batch, but loses nothing.
+            with write_transaction(self.db_alias):
+                self._advance(fields)
+        for name, value in fields.items():
+            setattr(self.shard, name, value)
+        return batch
+
+    def _fetch(self, limit: int) -> Batch:
+        self._batch = self.kind.fetch(self.shard, self.pacer, limit)
+        if self._batch.cursor is not None and self._batch.cursor == self.shard.cursor:
+            raise InvalidDefinition(
+                f"A batch of {self.shard.key} does not move the cursor {self.shard.cursor}, so it would be repeated for "
+                "ever. Let get_items() yield a cursor that no other item of the shard has, and begin after the one given.",
+                key=self.shard.key,
+            )
+        return self._batch
+
+    def _check_transaction(self) -> None:
+        connection = connections[self.kind.work_alias]
+        if connection.in_atomic_block and connection.get_rollback():
+            raise SwallowedDatabaseError(
+                "the operation caught a database error, which spoils its transaction. Wrap what may fail in "
+                "transaction.atomic(using=db_alias) and catch the error around it"
+            )
+
+    def _get_progress(self, batch: Batch) -> dict[str, Any]:
+        now = timezone.now()
+        return {
+            "cursor": batch.cursor,
+            "processed": self.shard.processed + len(batch.objects),
+            "batches": self.shard.batches + 1,
+            "batch_size": self.pacer.size,
+            "rate": self.pacer.rate,
+            "last_progress_at": now,
+            "lease_expires_at": now + timedelta(seconds=conf.lease_seconds),
+        }
+
+    def _advance(self, fields: dict[str, Any]) -> None:
+        recorder.advance_shard(self.shard, self.db_alias, **fields)
+
+    def _read_shard(self) -> MigrationShard | None:
+        try:
+            return recorder.get_shard(self.shard.pk, self.db_alias)
+        except (DatabaseError, InterfaceError):
+            connections[self.db_alias].close()
+            return recorder.get_shard(self.shard.pk, self.db_alias)
+
+    def _is_still_mine(self) -> bool:
+        """Look whether only the upper bound was moved: then the batch is worked again within it."""
+        stored = self._read_shard()
+        if stored is None or stored.fence != self.shard.fence or stored.status != MigrationShard.RUNNING:
+            return False
+        if stored.cursor != self.shard.cursor:
+            return False
+        self.kind.note_error()
+        self.shard.upper = stored.upper
+        return True
+
+    def _is_done(self, error: Exception) -> bool:
+        """Look whether the batch was committed although an error came out of it, as ``on_commit`` may raise one."""
+        for alias in {self.db_alias, self.kind.work_alias}:
+            connections[alias].close_if_unusable_or_obsolete()
+        if self._batch is None or self._batch.cursor is None:
+            return False
+        stored = self._read_shard()
+        if stored is None or stored.fence != self.shard.fence or stored.cursor != self._batch.cursor:
+            return False
+        logger.warning(
+            "%s: a batch is committed, but something that ran after its commit failed",
+            self.shard.key,
+            exc_info=error,
+        )
+        for field in ("cursor", "processed", "changed", "left_matching", "batches", "upper"):
+            setattr(self.shard, field, getattr(stored, field))
+        self.kind.note_commit(self._batch)
+        return True
+
+    def _isolate(self, error: Exception) -> None:
+        """Halve the batch until a single object is left; it is a failure if it raises again, re-read and alone."""
+        batch = self._batch
+        count = len(batch.objects) if batch is not None else 0
+        if count > 1:
+            self._limit_in_isolation = count // 2
+            return
+        if self.kind.isolates and self._suspect != (self.shard.cursor,):
+            self._suspect = (self.shard.cursor,)
+            self._limit_in_isolation = 1
+            return
+        if batch is None or not batch.objects:
+            raise ObjectFailed(make_failure(self.shard, None, "", error), None) from error
+        failure = make_failure(self.shard, batch.keys(0), get_repr(batch.objects[0]), error)
+        raise ObjectFailed(failure, batch.cursor) from error
+
+    def skip(self, failed: ObjectFailed) -> None:
+        """Keep the failure and go on behind its object, in one transaction."""
+
+        def write() -> None:
+            recorder.keep_failure(failed.failure, self.db_alias)
+            recorder.advance_shard(self.shard, self.db_alias, cursor=failed.cursor)
+
+        run_write(self.db_alias, write)
+        self.shard.cursor = failed.cursor

@@ -1,0 +1,185 @@
+"""The last step of an attempt: catch up, look at the failures, verify, and only then APPLIED."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Final
+
+from django.utils import timezone
+
+from massmigration import recorder, states
+from massmigration.database import run_write
+from massmigration.definitions.base import BaseMigration, QuerysetMigration, WorkedMigration
+from massmigration.engine.counting import Count, count_rows
+from massmigration.engine.failures import describe
+from massmigration.engine.kinds import get_kind, get_table, is_until_empty
+from massmigration.engine.sharding import plan_ranges
+from massmigration.exceptions import MassMigrationError
+from massmigration.models import MigrationFailure, MigrationShard
+from massmigration.recorder import Author
+
+MAX_PASSES: Final = 5
+"""So often the table is gone over at most; a site that goes on making rows needs a fix of its own first."""
+
+
+class FinishRefused(MassMigrationError):
+    """The attempt is not applied.
+
+    Args:
+        reason: One of ``states.REASONS``.
+        message: One sentence.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def make_finish_if_due(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID) -> str | None:
+    """Make the shard of kind finish if no range is open any more.
+
+    Its key is made from attempt and pass: so whoever sees that it is due may make it, and it is made once.
+
+    Returns:
+        The shard's key if it is due and not done, else None.
+    """
+    if get_kind(migration) is None:
+        return None
+    shards = recorder.get_shards(attempt_uuid, db_alias)
+    if not any(shard.kind == MigrationShard.PLAN and shard.status == MigrationShard.DONE for shard in shards):
+        return None
+    if any(shard.status != MigrationShard.DONE for shard in shards):
+        return None
+    pass_number = max(shard.pass_number for shard in shards)
+    finish_id = MigrationShard.make_id(attempt_uuid, MigrationShard.FINISH, pass_number)
+    if any(shard.pk == finish_id for shard in shards):
+        return None
+    finish = MigrationShard(
+        id=finish_id,
+        attempt_uuid=attempt_uuid,
+        key=migration.key,
+        kind=MigrationShard.FINISH,
+        pass_number=pass_number,
+    )
+    run_write(db_alias, lambda: recorder.add_shards([finish], db_alias))
+    return finish_id
+
+
+def run_finish(shard: MigrationShard, migration: WorkedMigration, db_alias: str, author: Author) -> None:
+    """Bring an attempt whose ranges are all done to its end: another pass, or APPLIED.
+
+    Args:
+        shard: The shard of kind finish, held by this worker.
+        migration: The definition.
+        db_alias: The database.
+        author: The worker.
+
+    Raises:
+        FinishRefused: Something is missing; the sentence says what.
+        FenceLost: Another worker does it.
+    """
+    ranges = [
+        other
+        for other in recorder.get_shards(shard.attempt_uuid, db_alias)
+        if other.kind == MigrationShard.RANGE
+    ]
+    failures = recorder.get_failures(shard.attempt_uuid, db_alias)
+    open_count = sum(failure.status == MigrationFailure.OPEN for failure in failures)
+    if open_count:
+        raise FinishRefused(
+            states.FAILURES_OPEN, f"{open_count} objects could not be migrated. Mend the cause and retry."
+        )
+    warning = ""
+    if isinstance(migration, QuerysetMigration):
+        next_pass, warning = _catch_up(shard, ranges, migration, db_alias)
+        if next_pass:
+            _write_end(shard, db_alias, lambda: recorder.add_shards(next_pass, db_alias))
+            return
+    _verify(migration, db_alias)
+    processed = sum(other.processed for other in ranges)
+    changed = sum(other.changed for other in ranges) if getattr(migration, "update_fields", None) else None
+    if processed and changed == 0:
+        warning = "No row was changed: all of them had the right values already, or the operation sets nothing."
+
+    def apply() -> None:
+        recorder.update_attempt(
+            shard.attempt_uuid,
+            db_alias,
+            processed=processed,
+            changed=changed,
+            shards=len(ranges),
+            finished_at=timezone.now(),
+            warning=warning,
+        )
+        recorder.move(
+            shard.key, db_alias, "finish", author, of_attempt=shard.attempt_uuid, detail=warning
+        )
+
+    _write_end(shard, db_alias, apply)
+
+
+def _write_end(shard: MigrationShard, db_alias: str, write: Any) -> None:
+    def write_both() -> None:
+        write()
+        recorder.advance_shard(
+            shard,
+            db_alias,
+            status=MigrationShard.DONE,
+            worker="",
+            lease_expires_at=None,
+            finished_at=timezone.now(),
+        )
+
+    run_write(db_alias, write_both)
+
+
+def _catch_up(
+    shard: MigrationShard, ranges: list[MigrationShard], migration: QuerysetMigration, db_alias: str
+) -> tuple[list[MigrationShard], str]:
+    """Return the shards of another pass, or none and a warning if rows are left that no pass would take."""
+    table = get_table(migration, db_alias)
+    if not is_until_empty(migration, table):
+        return [], ""
+    count = count_rows(table.queryset)
+    if count == Count(0, is_estimate=False):
+        return [], ""
+    left_matching = sum(other.left_matching for other in ranges)
+    visited = sum(other.processed for other in ranges if other.pass_number == shard.pass_number)
+    if migration.until_empty is None and left_matching:
+        return [], (
+            f"{left_matching} or more rows still match the queryset after their visit, so the table was not gone over "
+            "again for rows that came in meanwhile. Set until_empty if they have to be caught."
+        )
+    if shard.pass_number > 1 and not visited:
+        return [], ""
+    if shard.pass_number >= MAX_PASSES:
+        raise FinishRefused(
+            states.NOT_EMPTY,
+            f"The queryset still finds rows after {shard.pass_number} passes. Mend the operation, or what keeps making "
+            "such rows, and retry.",
+        )
+    return [
+        MigrationShard(
+            id=MigrationShard.make_id(
+                shard.attempt_uuid, MigrationShard.RANGE, shard.pass_number + 1, number
+            ),
+            attempt_uuid=shard.attempt_uuid,
+            key=shard.key,
+            kind=MigrationShard.RANGE,
+            pass_number=shard.pass_number + 1,
+            number=number,
+            lower=part.lower,
+            upper=part.upper,
+        )
+        for number, part in enumerate(plan_ranges(migration, table))
+    ], ""
+
+
+def _verify(migration: WorkedMigration, db_alias: str) -> None:
+    try:
+        verdict = migration.verify(db_alias)
+    except Exception as error:
+        raise FinishRefused(states.VERIFY_FAILED, f"verify() raised {describe(error)}") from error
+    if verdict is not None and verdict is not True:
+        sentence = verdict if isinstance(verdict, str) else "verify() returned False."
+        raise FinishRefused(states.VERIFY_FAILED, sentence)

@@ -1,0 +1,142 @@
+"""A worker's time-limited right to a shard: taken, kept alive while an operation is long, and handed back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import TracebackType
+
+from django.db import DatabaseError, connections
+from django.utils import timezone
+
+from massmigration import recorder
+from massmigration.conf import conf
+from massmigration.database import is_in_memory, run_write
+from massmigration.definitions.base import BaseMigration
+from massmigration.exceptions import FenceLost
+from massmigration.models import MigrationShard
+
+logger = logging.getLogger("massmigration")
+
+
+def make_worker_name() -> str:
+    """Return a name for this process that no other worker has."""
+    return f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(3)}"
+
+
+def get_max_workers(migration: BaseMigration, db_alias: str) -> int | None:
+    """Return how many workers may work on the migration at once, or None for any number.
+
+    SQLite lets one connection write at a time, so a second worker would only wait for the first.
+    """
+    if migration.serial or connections[db_alias].vendor == "sqlite":
+        return 1
+    return migration.max_workers
+
+
+def is_claimable(shard: MigrationShard) -> bool:
+    """Return whether a worker may take the shard now."""
+    now = timezone.now()
+    if shard.not_before is not None and shard.not_before > now:
+        return False
+    if shard.status == MigrationShard.READY:
+        return True
+    return shard.status == MigrationShard.RUNNING and (
+        shard.lease_expires_at is None or shard.lease_expires_at < now
+    )
+
+
+def is_live(shard: MigrationShard) -> bool:
+    """Return whether a worker holds the shard."""
+    return (
+        shard.status == MigrationShard.RUNNING
+        and shard.lease_expires_at is not None
+        and shard.lease_expires_at >= timezone.now()
+    )
+
+
+def claim(shard: MigrationShard, migration: BaseMigration, db_alias: str, worker: str) -> bool:
+    """Try to take a shard; return whether this worker holds it now, and update ``shard`` if so."""
+    bound = get_max_workers(migration, db_alias)
+    return run_write(
+        db_alias, lambda: recorder.claim_shard(shard, db_alias, worker, conf.lease_seconds, bound)
+    )
+
+
+def release(shard: MigrationShard, db_alias: str, *, rest_seconds: float = 0, waiting_for: str = "") -> None:
+    """Hand a shard back, so that any worker may go on from its cursor.
+
+    Args:
+        shard: As this worker holds it.
+        db_alias: The database.
+        rest_seconds: For how long nobody shall take it.
+        waiting_for: Why it rests.
+    """
+    not_before = timezone.now() + timedelta(seconds=rest_seconds) if rest_seconds else None
+    try:
+        run_write(
+            db_alias,
+            lambda: recorder.advance_shard(
+                shard,
+                db_alias,
+                status=MigrationShard.READY,
+                worker="",
+                lease_expires_at=None,
+                not_before=not_before,
+                waiting_for=waiting_for[:255],
+            ),
+        )
+    except FenceLost:
+        logger.debug("Shard %s had been taken over before it was handed back.", shard.pk)
+
+
+class Heartbeat:
+    """Renews a lease from a thread of its own, on a connection of its own, while an operation takes long.
+
+    Args:
+        shard: As the worker holds it.
+        db_alias: The database.
+    """
+
+    def __init__(self, shard: MigrationShard, db_alias: str) -> None:
+        self._shard_id, self._fence, self._alias = shard.pk, shard.fence, db_alias
+        self._lease_seconds = conf.lease_seconds
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="massmigration-heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        if not is_in_memory(connections[self._alias]):
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _beat(self) -> None:
+        with _closing(self._alias):
+            while not self._stopped.wait(self._lease_seconds / 3):
+                expires_at = timezone.now() + timedelta(seconds=self._lease_seconds)
+                try:
+                    if not recorder.renew_lease(self._shard_id, self._fence, self._alias, expires_at):
+                        return
+                except DatabaseError as error:  # the next beat may pass; the fence keeps us safe if none does
+                    logger.debug("Lease of shard %s was not renewed: %s", self._shard_id, error)
+                    connections[self._alias].close_if_unusable_or_obsolete()
+
+
+@contextmanager
+def _closing(db_alias: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        connections[db_alias].close()

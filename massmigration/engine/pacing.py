@@ -1,0 +1,64 @@
+"""Steers the size of the batches towards their target time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FIRST_SIZE: Final = 100
+LARGEST_SIZE: Final = 20_000
+LARGEST_WINDOW: Final = 1_000_000
+GROWTH: Final = 1.25
+QUICK_GROWTH: Final = 2.0
+MEMORY: Final = 0.5
+"""Weight of the newest batch in the decayed time per object."""
+
+
+class Pacer:
+    """The number of objects, and of keys looked at, for the next batch of one shard.
+
+    The size follows the decayed time per object. It grows by a quarter at most, or doubles while a batch takes less
+    than a quarter of the target, and is cut at once when a batch took much too long.
+
+    Args:
+        target_seconds: How long a batch should take.
+        fixed_size: The author's ``batch_size``, which switches the steering off.
+        first_size: Where to begin, such as the size that the shard's last worker had found.
+    """
+
+    def __init__(self, target_seconds: float, fixed_size: int | None, first_size: int | None) -> None:
+        self.target_seconds = target_seconds
+        self.fixed_size = fixed_size
+        self.size = fixed_size or first_size or FIRST_SIZE
+        self.window = max(self.size, FIRST_SIZE)
+        self.rate = 0.0
+        self._seconds_per_object: float | None = None
+
+    def note_batch(self, count: int, seconds: float) -> None:
+        """Learn from a batch of ``count`` objects that took ``seconds`` from reading to commit."""
+        if not count:
+            return
+        newest = max(seconds, 1e-6) / count
+        old = self._seconds_per_object
+        self._seconds_per_object = newest if old is None else MEMORY * newest + (1 - MEMORY) * old
+        self.rate = 1 / self._seconds_per_object
+        if self.fixed_size is None:
+            growth = QUICK_GROWTH if seconds < self.target_seconds / 4 else GROWTH
+            wanted = self.target_seconds / max(newest, self._seconds_per_object)
+            # A batch that was small because the range ended says nothing about larger ones.
+            ceiling = max(self.size, count) if count < self.size else self.size * growth
+            self.size = int(max(1, min(wanted, ceiling + 1, LARGEST_SIZE)))
+        self.window = max(self.window, self.size)
+
+    def note_window(self, is_full: bool, seconds: float) -> None:
+        """Learn from a look at a window of keys.
+
+        Args:
+            is_full: Whether it held as many matching rows as a batch takes.
+            seconds: How long the look took.
+        """
+        if seconds > self.target_seconds / 2:
+            self.window = max(self.window // 2, self.size)
+        elif not is_full:
+            self.window = min(self.window * 2, LARGEST_WINDOW)
+        else:
+            self.window = max(self.window // 2, self.size)

@@ -1,0 +1,73 @@
+"""The first step of an attempt: split the work into shards, once."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+
+from massmigration import recorder
+from massmigration.database import run_write
+from massmigration.definitions.base import BaseMigration, QuerysetMigration
+from massmigration.engine.kinds import get_kind, get_table, is_until_empty
+from massmigration.engine.sharding import plan_parts
+from massmigration.models import MigrationShard
+from massmigration.recorder import Author
+
+
+def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, author: Author) -> None:
+    """Make the range shards of an attempt and move its record to RUNNING, in one transaction.
+
+    Args:
+        shard: The shard of kind plan, held by this worker.
+        migration: The definition; one without a kind has its ``launch()`` called instead.
+        db_alias: The database.
+        author: The worker.
+
+    Raises:
+        FenceLost: Another worker planned; nothing was written.
+    """
+    done = {
+        "status": MigrationShard.DONE,
+        "worker": "",
+        "lease_expires_at": None,
+        "finished_at": timezone.now(),
+    }
+    if get_kind(migration) is None:
+        run_write(
+            db_alias,
+            lambda: recorder.move(shard.key, db_alias, "begin", author, of_attempt=shard.attempt_uuid),
+        )
+        migration.launch(db_alias)
+        run_write(db_alias, lambda: recorder.advance_shard(shard, db_alias, **done))
+        return
+    plan = plan_parts(migration, db_alias)
+    until_empty = isinstance(migration, QuerysetMigration) and is_until_empty(
+        migration, get_table(migration, db_alias)
+    )
+    shards = [
+        MigrationShard(
+            id=MigrationShard.make_id(shard.attempt_uuid, MigrationShard.RANGE, 1, number),
+            attempt_uuid=shard.attempt_uuid,
+            key=shard.key,
+            kind=MigrationShard.RANGE,
+            number=number,
+            lower=part.lower,
+            upper=part.upper,
+            payload=part.payload,
+            total=part.total,
+        )
+        for number, part in enumerate(plan.parts)
+    ]
+
+    def write() -> None:
+        recorder.advance_shard(shard, db_alias, **done)
+        recorder.add_shards(shards, db_alias)
+        recorder.update_attempt(
+            shard.attempt_uuid,
+            db_alias,
+            total=plan.count.number,
+            total_is_estimate=plan.count.is_estimate,
+            until_empty=until_empty,
+        )
+        recorder.move(shard.key, db_alias, "begin", author, of_attempt=shard.attempt_uuid)
+
+    run_write(db_alias, write)

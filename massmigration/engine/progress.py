@@ -1,0 +1,220 @@
+"""Where a migration stands: counters summed from the shards of a live attempt, or kept from a finished one."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from django.utils import timezone
+
+from massmigration import recorder, states
+from massmigration.conf import conf
+from massmigration.definitions.base import BaseMigration
+from massmigration.engine.kinds import get_kind
+from massmigration.engine.leases import is_live
+from massmigration.models import MigrationAttempt, MigrationFailure, MigrationRecord, MigrationShard
+
+START_SECONDS: Final = 10.0
+"""How long a new worker may take until its first sign of life."""
+
+
+@dataclass(frozen=True)
+class ShardProgress:
+    """Where one shard stands; keys are encoded as ``engine/keys.py`` does."""
+
+    number: int
+    kind: str
+    pass_number: int
+    status: str
+    lower: str | None
+    upper: str | None
+    cursor: str | None
+    processed: int
+    worker: str
+    lease_expires_at: datetime.datetime | None
+    waiting_for: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where one migration stands on one database. Unknown is None.
+
+    The fields down to ``error`` are those of ``showmassmigrations --format json``; times are aware, ``rate`` is in objects
+    per second, ``eta_seconds`` in seconds, ``percent`` is at most 99 before the end.
+    """
+
+    key: str
+    app_label: str
+    name: str
+    database: str
+    status: str
+    direction: str | None = None
+    reason: str | None = None
+    processed: int | None = None
+    changed: int | None = None
+    failed: int | None = None
+    total: int | None = None
+    total_is_estimate: bool | None = None
+    shards: int | None = None
+    shards_done: int | None = None
+    workers_alive: int | None = None
+    stalled: bool = False
+    waiting_for: str | None = None
+    rate: float | None = None
+    eta_seconds: float | None = None
+    attempt_uuid: str | None = None
+    backend: str | None = None
+    started_at: datetime.datetime | None = None
+    finished_at: datetime.datetime | None = None
+    last_progress_at: datetime.datetime | None = None
+    started_by: str | None = None
+    faked: bool = False
+    error: str | None = None
+    stalled_since: datetime.datetime | None = None
+    warning: str = ""
+    description: str = ""
+    log_path: str = ""
+    source_changed: bool = False
+    percent: float | None = None
+    shard_rows: tuple[ShardProgress, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields of ``--format json``, in their order, as JSON values."""
+        row = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            row[field.name] = value.isoformat() if isinstance(value, datetime.datetime) else value
+            if field.name == "error":
+                break
+        return row
+
+
+def get_progress(
+    key: str,
+    db_alias: str,
+    migration: BaseMigration | None,
+    *,
+    missing_status: str = states.NOT_RUN,
+    error: str | None = None,
+    source_hash: str | None = None,
+) -> Progress:
+    """Return where a migration stands.
+
+    Args:
+        key: The migration's key.
+        db_alias: The database.
+        migration: The definition, or None if there is none that works.
+        missing_status: The status to show if there is no record, or no definition.
+        error: Why there is no definition.
+        source_hash: Hash of the file as it is now.
+    """
+    record = recorder.get_record(key, db_alias)
+    app_label, _, name = key.partition(":")
+    base: dict[str, Any] = {
+        "key": key,
+        "app_label": app_label,
+        "name": name,
+        "database": db_alias,
+        "description": migration.description if migration is not None else "",
+    }
+    if record is None:
+        return Progress(**base, status=missing_status, error=error)
+    attempt = recorder.get_attempt(record.attempt_uuid, db_alias)
+    base |= {
+        "status": record.status if migration is not None else missing_status,
+        "direction": record.direction,
+        "reason": record.reason or None,
+        "faked": record.faked,
+        "error": error or record.error or None,
+    }
+    if attempt is None:
+        if record.faked:
+            base["finished_at"] = record.moved_at
+        return Progress(**base)
+    base |= {
+        "attempt_uuid": str(attempt.uuid),
+        "backend": attempt.backend,
+        "started_at": attempt.started_at,
+        "started_by": attempt.started_by,
+        "finished_at": attempt.finished_at,
+        "log_path": attempt.log_path,
+        "warning": attempt.warning,
+        "source_changed": bool(source_hash and attempt.source_hash and source_hash != attempt.source_hash),
+    }
+    return Progress(**base, **_sum(record, attempt, migration, db_alias))
+
+
+def _sum(
+    record: MigrationRecord, attempt: MigrationAttempt, migration: BaseMigration | None, db_alias: str
+) -> dict[str, Any]:
+    shards = recorder.get_shards(attempt.uuid, db_alias)
+    ranges = [shard for shard in shards if shard.kind == MigrationShard.RANGE]
+    live = [shard for shard in shards if is_live(shard)]
+    knows_changed = bool(getattr(migration, "update_fields", None))
+    processed = sum(shard.processed for shard in ranges)
+    changed = sum(shard.changed for shard in ranges) if knows_changed else None
+    if attempt.processed is not None:
+        processed, changed = attempt.processed, attempt.changed
+    failures = recorder.get_failures(attempt.uuid, db_alias)
+    progress_times = [shard.last_progress_at for shard in shards if shard.last_progress_at]
+    is_over = record.status not in states.ACTIVE
+    rate = sum(shard.rate for shard in live if shard.kind == MigrationShard.RANGE) or None
+    if is_over and attempt.finished_at is not None:
+        seconds = (attempt.finished_at - attempt.started_at).total_seconds()
+        rate = processed / seconds if seconds > 0 else None
+    total = attempt.total
+    total_is_estimate = attempt.total_is_estimate if total is not None else None
+    if total is not None and processed > total:  # rows came in meanwhile, or the estimate was low
+        total, total_is_estimate = processed, record.status != states.APPLIED
+    has_plan = any(shard.kind == MigrationShard.PLAN and shard.status == MigrationShard.DONE for shard in shards)
+    waiting = next((shard.waiting_for for shard in shards if shard.waiting_for), None)
+    result: dict[str, Any] = {
+        "processed": processed,
+        "changed": changed,
+        "failed": sum(failure.status == MigrationFailure.OPEN for failure in failures),
+        "total": total,
+        "total_is_estimate": total_is_estimate,
+        "shards": len(ranges) if has_plan else None,
+        "shards_done": sum(shard.status == MigrationShard.DONE for shard in ranges) if has_plan else None,
+        "workers_alive": len({shard.worker for shard in live}),
+        "waiting_for": waiting if not is_over else None,
+        "rate": round(rate, 1) if rate else None,
+        "last_progress_at": max(progress_times, default=None),
+        "shard_rows": tuple(_get_shard_progress(shard) for shard in shards),
+        "percent": _get_percent(record.status, processed, total),
+    }
+    if record.status == states.RUNNING and rate and total:
+        result["eta_seconds"] = round(max(0, total - processed) / rate, 1)
+    launched_by_hand = migration is not None and get_kind(migration) is None and has_plan
+    if not is_over and not live and not waiting and not launched_by_hand:
+        result |= _get_stall(record, shards)
+    return result
+
+
+def _get_percent(status: str, processed: int, total: int | None) -> float | None:
+    if status == states.APPLIED:
+        return 100.0
+    if total is None:
+        return None
+    return min(99.0, round(100 * processed / total, 1)) if total else 0.0
+
+
+def _get_stall(record: MigrationRecord, shards: list[MigrationShard]) -> dict[str, Any]:
+    now = timezone.now()
+    signs = [shard.lease_expires_at for shard in shards if shard.lease_expires_at]
+    progress = [shard.last_progress_at for shard in shards if shard.last_progress_at]
+    ended = [shard.finished_at for shard in shards if shard.finished_at]
+    since = max([record.moved_at, *signs, *progress, *ended])
+    patience = min(START_SECONDS, conf.lease_seconds) if since == record.moved_at else 1.0
+    is_stalled = (now - since).total_seconds() > patience
+    return {"stalled": is_stalled, "stalled_since": since if is_stalled else None}
+
+
+def _get_shard_progress(shard: MigrationShard) -> ShardProgress:
+    return ShardProgress(
+        **{
+            field.name: getattr(shard, field.name)
+            for field in fields(ShardProgress)
+        }
+    )

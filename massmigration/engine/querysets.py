@@ -1,0 +1,183 @@
+"""The author's queryset: what cannot be worked is refused, and the rest is read in windows of keys."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from django.db import connections
+from django.db.models import QuerySet
+from django.db.models.query import ModelIterable
+
+from massmigration.engine.keys import KeyCodec
+from massmigration.exceptions import InvalidDefinition
+
+_REFUSALS: Final = (
+    (lambda qs: qs.query.is_sliced, "is sliced", "Leave the slice out and filter instead."),
+    (
+        lambda qs: bool(qs.query.combinator),
+        "is a union, intersection or difference",
+        "Use Q objects in one filter instead.",
+    ),
+    (
+        lambda qs: bool(qs.query.distinct_fields),
+        "is distinct on fields",
+        "Leave it out: each row is visited once anyway.",
+    ),
+    (
+        lambda qs: qs._fields is not None or not issubclass(qs._iterable_class, ModelIterable),
+        "gives values instead of objects",
+        "Leave values() out; use only() to read fewer columns.",
+    ),
+    (
+        lambda qs: any(
+            getattr(annotation, "contains_over_clause", False) for annotation in qs.query.annotations.values()
+        ),
+        "is annotated with a window function, which would start anew in each batch",
+        "Compute it in prepare() or with a subquery.",
+    ),
+)
+
+
+def check_queryset(queryset: Any, key: str, db_alias: str) -> None:
+    """Raise InvalidDefinition if the queryset cannot be worked batch by batch.
+
+    Args:
+        queryset: What ``get_queryset`` returned.
+        key: The migration's key, for the message.
+        db_alias: The database that the queryset has to be bound to.
+    """
+    if not isinstance(queryset, QuerySet):
+        raise InvalidDefinition(
+            f"get_queryset() of {key} returned {type(queryset).__name__}. Return a QuerySet.", key=key
+        )
+    for is_refused, fact, way_out in _REFUSALS:
+        if is_refused(queryset):
+            raise InvalidDefinition(f"The queryset of {key} {fact}. {way_out}", key=key)
+    if queryset.db != db_alias:
+        raise InvalidDefinition(
+            f"The queryset of {key} is bound to database '{queryset.db}', but the migration runs on '{db_alias}'. "
+            "Begin it with Model.objects.using(db_alias), or name the other one in other_database.",
+            key=key,
+        )
+
+
+def filters_on(queryset: QuerySet[Any], names: set[str]) -> bool:
+    """Return whether the queryset's own WHERE clause looks at one of these fields of its model."""
+    columns = {queryset.model._meta.get_field(name).column for name in names}
+    todo: list[Any] = [queryset.query.where]
+    while todo:
+        node = todo.pop()
+        target = getattr(node, "target", None)
+        if getattr(target, "column", None) in columns and target.model in (
+            queryset.model._meta.concrete_model,
+            *queryset.model._meta.all_parents,
+        ):
+            return True
+        todo += getattr(node, "children", ())
+        todo += [part for part in getattr(node, "get_source_expressions", list)() if part is not None]
+    return False
+
+
+class KeyRange(NamedTuple):
+    """A range of decoded keys; None is open."""
+
+    after: Any
+    upto: Any
+
+    def narrow(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the queryset's rows within the range."""
+        if self.after is not None:
+            queryset = queryset.filter(pk__gt=self.after)
+        if self.upto is not None:
+            queryset = queryset.filter(pk__lte=self.upto)
+        return queryset
+
+
+class Reading(NamedTuple):
+    """What one look at a range of keys found.
+
+    Attributes:
+        rows: Objects, or keys.
+        last: The largest key that was looked at; None if there was none.
+        is_full: Whether more may follow within the range.
+    """
+
+    rows: list[Any]
+    last: Any
+    is_full: bool
+
+
+class Table:
+    """The rows of a queryset and the keys of its whole table.
+
+    Args:
+        queryset: What ``get_queryset`` returned, checked.
+    """
+
+    def __init__(self, queryset: QuerySet[Any]) -> None:
+        self.alias = queryset.db
+        self.codec = KeyCodec(queryset.model)
+        # Each row is visited once whatever the joins do, and DISTINCT cannot be locked: so it is left out.
+        self.queryset = queryset.order_by()
+        self.queryset.query.distinct = False
+        self.is_whole = not queryset.query.where and not queryset.query.annotations
+        self.is_grouped = queryset.query.group_by is not None
+        self.keys = QuerySet(queryset.model, using=self.alias)
+
+    def find_window_end(self, keys: KeyRange, window: int) -> Any:
+        """Return the key at which a window of so many keys ends, or None if the range ends before.
+
+        Reads nothing but the index of the primary key, whatever the queryset's filter is.
+        """
+        ahead = keys.narrow(self.keys).order_by("pk").values_list("pk")
+        found = list(ahead[window - 1 : window])
+        return found[0][0] if found else None
+
+    def read_keys(self, keys: KeyRange, limit: int, *, lock: bool) -> Reading:
+        """Return the keys of at most ``limit`` matching rows, in order; locked if asked for."""
+        rows = self._order(keys.narrow(self.queryset).select_related(None), lock=lock and self._locks_itself)
+        values = [row[0] for row in rows.values_list("pk")[:limit]]
+        reading = Reading(values, values[-1] if values else None, len(values) >= limit)
+        if lock and not self._locks_itself and values:
+            self._lock(values)
+            still_there = self.queryset.filter(pk__in=values).order_by("pk").values_list("pk")
+            reading = reading._replace(rows=[row[0] for row in still_there])
+        return reading._replace(rows=list(dict.fromkeys(reading.rows)))
+
+    def read_objects(self, keys: KeyRange, limit: int, *, lock: bool) -> Reading:
+        """Return at most ``limit`` matching objects, in order, each once although a join may repeat it."""
+        if lock and not self._locks_itself:
+            # GROUP BY cannot be locked, and a child's row lies in two tables: so lock first, read afterwards.
+            reading = self.read_keys(keys, limit, lock=True)
+            rows = self.read_listed(reading.rows) if reading.rows else []
+        else:
+            rows = list(self._order(keys.narrow(self.queryset), lock=lock)[:limit])
+            reading = Reading([], rows[-1].pk if rows else None, len(rows) >= limit)
+        return reading._replace(rows=list({row.pk: row for row in reversed(rows)}.values())[::-1])
+
+    def read_listed(self, values: list[Any], *, lock: bool = False) -> list[Any]:
+        """Return the matching objects that have one of these keys, in order; locked if asked for."""
+        if lock:
+            self._lock(values)
+        return list(self.queryset.filter(pk__in=values).order_by("pk"))
+
+    @property
+    def _locks_itself(self) -> bool:
+        return not self.is_grouped and not self.queryset.model._meta.parents
+
+    def _order(self, rows: QuerySet[Any], *, lock: bool) -> QuerySet[Any]:
+        rows = rows.order_by("pk")
+        return rows.select_for_update(of=("self",), no_key=self._has_no_key) if lock else rows
+
+    @property
+    def _has_no_key(self) -> bool:
+        return bool(connections[self.alias].features.has_select_for_no_key_update)
+
+    def _lock(self, values: list[Any]) -> None:
+        model = self.queryset.model
+        for table in (model, *model._meta.all_parents):
+            link = None if table is model else model._meta.get_ancestor_link(table)
+            mine = QuerySet(model, using=self.alias).filter(pk__in=values)
+            chosen = values if link is None else list(mine.values_list(link.attname, flat=True))
+            rows = self._order(QuerySet(table, using=self.alias).filter(pk__in=chosen), lock=True)
+            list(rows.values_list("pk"))

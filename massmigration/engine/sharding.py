@@ -1,0 +1,199 @@
+"""Splits the key space: at the start into ranges for the workers, later the largest range that is left."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NamedTuple
+
+from django.db import IntegrityError, connections
+from django.db.models import QuerySet
+
+from massmigration import recorder
+from massmigration.conf import conf
+from massmigration.database import run_write
+from massmigration.definitions.base import BaseMigration, QuerysetMigration
+from massmigration.definitions.custom import CustomMigration
+from massmigration.engine.counting import Count, count_rows, estimate_table
+from massmigration.engine.kinds import get_table
+from massmigration.engine.leases import is_live
+from massmigration.engine.querysets import KeyRange, Table
+from massmigration.models import MigrationShard
+
+ROWS_PER_SHARD: Final = 2_000
+"""Fewer rows than this are not worth a shard of their own."""
+
+SAMPLE_LIMIT: Final = 2_000_000
+"""Up to so many rows a bound is found by walking the index of the primary key."""
+
+STEPS: Final = (200_000, 50_000, 10_000, 2_000)
+"""How far ahead of a cursor a range of keys that cannot be computed is cut; the first that lies within it."""
+
+
+class Part(NamedTuple):
+    """A range of encoded keys, or an author's shard."""
+
+    lower: str | None
+    upper: str | None
+    payload: Any
+    total: int | None
+
+
+class Plan(NamedTuple):
+    """The parts of an attempt's first pass, and how many objects they hold."""
+
+    parts: list[Part]
+    count: Count
+
+
+def plan_parts(migration: BaseMigration, db_alias: str) -> Plan:
+    """Return the parts that the work is split into.
+
+    Args:
+        migration: A definition that the engine works off.
+        db_alias: The database that is migrated.
+    """
+    if isinstance(migration, CustomMigration):
+        return _plan_custom(migration, db_alias)
+    if not isinstance(migration, QuerysetMigration):
+        return Plan([Part(None, None, None, 1)], Count(1, is_estimate=False))
+    table = get_table(migration, db_alias)
+    count = count_rows(table.queryset)
+    return Plan(plan_ranges(migration, table), count)
+
+
+def plan_ranges(migration: QuerysetMigration, table: Table) -> list[Part]:
+    """Return ranges that together cover every key there is, the first and the last of them open-ended."""
+    wanted = 1 if migration.serial else migration.shard_count or conf.shard_count
+    rows = estimate_table(table.keys)
+    if migration.shard_count is None and rows is not None:
+        wanted = max(1, min(wanted, rows // ROWS_PER_SHARD))
+    bounds = [table.codec.encode(key) for key in _find_bounds(table, wanted, rows)]
+    lowers, uppers = [None, *bounds], [*bounds, None]
+    return [Part(lower, upper, None, None) for lower, upper in zip(lowers, uppers, strict=True)]
+
+
+def split_largest(
+    migration: BaseMigration, shards: list[MigrationShard], db_alias: str
+) -> MigrationShard | None:
+    """Cut the largest range that another worker is at in two, and return the new shard for an idle one.
+
+    Args:
+        migration: The definition.
+        shards: All shards of the attempt.
+        db_alias: The database.
+
+    Returns:
+        The new shard; None if no range is worth it.
+    """
+    if not isinstance(migration, QuerysetMigration) or migration.serial:
+        return None
+    table = get_table(migration, db_alias)
+    candidates = [
+        shard
+        for shard in shards
+        if shard.kind == MigrationShard.RANGE and shard.payload is None and is_live(shard)
+    ]
+    best: tuple[int, MigrationShard, Any] | None = None
+    for shard in candidates:
+        after = shard.cursor if shard.cursor is not None else shard.lower
+        keys = KeyRange(
+            None if after is None else table.codec.decode(after),
+            None if shard.upper is None else table.codec.decode(shard.upper),
+        )
+        middle, size = _find_middle(table, keys)
+        if middle is not None and (best is None or size > best[0]):
+            best = size, shard, middle
+    if best is None:
+        return None
+    _, shard, middle = best
+    same_pass = [
+        other.number
+        for other in shards
+        if other.kind == MigrationShard.RANGE and other.pass_number == shard.pass_number
+    ]
+    number, cut_at = max(same_pass) + 1, table.codec.encode(middle)
+    try:
+        return run_write(db_alias, lambda: recorder.split_shard(shard, db_alias, cut_at, number))
+    except IntegrityError:  # another idle worker took this number a moment ago
+        return None
+
+
+def _plan_custom(migration: CustomMigration, db_alias: str) -> Plan:
+    parts = []
+    for shard in migration.get_shards(db_alias):
+        json.dumps(shard)  # refuses what cannot be stored, before anything is
+        parts.append(Part(None, None, {"shard": shard}, migration.get_total(shard, db_alias)))
+    totals = [part.total for part in parts]
+    total = None if None in totals else sum(total for total in totals if total is not None)
+    return Plan(parts, Count(total, is_estimate=False))
+
+
+def _find_bounds(table: Table, count: int, rows: int | None) -> list[Any]:
+    if count < 2:
+        return []
+    smallest, largest = _find_ends(table, KeyRange(None, None))
+    if smallest is None:
+        return []
+    if table.codec.can_compute:
+        return table.codec.split(smallest, largest, count)
+    if rows is not None and rows <= SAMPLE_LIMIT:
+        step = max(1, rows // count)
+        bounds = []
+        after: Any = None
+        for _ in range(count - 1):
+            after = table.find_window_end(KeyRange(after, None), step)
+            if after is None or after == largest:
+                break
+            bounds.append(after)
+        return bounds
+    return _sample_bounds(table, count)
+
+
+def _sample_bounds(table: Table, count: int) -> list[Any]:
+    """Find bounds in a sample of the table's pages, where the database gives one; else leave it whole."""
+    connection = connections[table.alias]
+    model = table.keys.model
+    columns = getattr(model._meta, "pk_fields", None) or [model._meta.pk]
+    if connection.vendor != "postgresql" or len(columns) > 1:
+        return []
+    quote = connection.ops.quote_name
+    pk = quote(columns[0].column)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {pk} FROM {quote(model._meta.db_table)} TABLESAMPLE SYSTEM (0.1) ORDER BY {pk} LIMIT 100000"
+        )
+        keys = [columns[0].to_python(row[0]) for row in cursor.fetchall()]
+    if len(keys) < count:
+        return []
+    return list(dict.fromkeys(keys[len(keys) * number // count] for number in range(1, count)))
+
+
+def _find_ends(table: Table, keys: KeyRange) -> tuple[Any, Any]:
+    rows: QuerySet[Any] = keys.narrow(table.keys)
+    first = rows.order_by("pk").values_list("pk")[:1]
+    last = rows.order_by("-pk").values_list("pk")[:1]
+    ends = [row[0] for row in (*first, *last)]
+    return (ends[0], ends[-1]) if len(ends) == 2 else (None, None)
+
+
+def _find_middle(table: Table, keys: KeyRange) -> tuple[Any, int]:
+    """Return a key that cuts the range, and a number that says how large the range is."""
+    if table.codec.can_compute:
+        first, last = _find_ends(table, keys)
+        if first is None:
+            return None, 0
+        to_integer = table.codec.kinds[0].to_integer
+        assert to_integer is not None
+        size = to_integer(last) - to_integer(first)
+        middles = table.codec.split(first, last, 2)
+        if not middles or table.find_window_end(KeyRange(keys.after, last), ROWS_PER_SHARD) is None:
+            return None, 0
+        return middles[0], size
+    for step in STEPS:
+        middle = table.find_window_end(keys, step)
+        if (
+            middle is not None
+            and table.find_window_end(KeyRange(middle, keys.upto), STEPS[-1] // 2) is not None
+        ):
+            return middle, step
+    return None, 0

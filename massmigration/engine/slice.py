@@ -1,0 +1,187 @@
+"""One visit of a worker to a shard: many batches, until the range, the time, or the permission ends."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from django.db import connections
+from django.utils import timezone
+
+from massmigration import record_cache, recorder, states
+from massmigration.conf import conf
+from massmigration.database import run_write
+from massmigration.definitions.base import BaseMigration, WorkedMigration
+from massmigration.engine.batch import BatchRunner, ObjectFailed
+from massmigration.engine.failures import describe
+from massmigration.engine.finish import FinishRefused, run_finish
+from massmigration.engine.kinds import get_kind
+from massmigration.engine.leases import Heartbeat, release
+from massmigration.engine.planning import run_plan
+from massmigration.exceptions import FenceLost, RetryLater
+from massmigration.models import MigrationFailure, MigrationShard
+from massmigration.recorder import Author
+
+logger = logging.getLogger("massmigration")
+
+DONE: Final = "done"
+TIME_UP: Final = "time_up"
+STOPPED: Final = "stopped"
+RESTING: Final = "resting"
+LOST: Final = "lost"
+FAILED: Final = "failed"
+
+
+class Slice:
+    """One visit of a worker to a shard that it holds.
+
+    Args:
+        shard: The shard, claimed by this worker.
+        migration: The definition.
+        db_alias: The database.
+        should_stop: Asked between batches and objects: whether the process is to end.
+        on_batch: Called after each batch.
+    """
+
+    def __init__(
+        self,
+        shard: MigrationShard,
+        migration: BaseMigration,
+        db_alias: str,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_batch: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.shard = shard
+        self.migration = migration
+        self.db_alias = db_alias
+        self.author = Author(shard.worker, "worker", sender=type(migration))
+        self._process_stops = should_stop
+        self._on_batch = on_batch
+
+    def run(self) -> str:
+        """Work on the shard and return how the visit ended: one of the constants of this module."""
+        try:
+            with Heartbeat(self.shard, self.db_alias):
+                if self.shard.kind == MigrationShard.PLAN:
+                    run_plan(self.shard, self.migration, self.db_alias, self.author)
+                    return DONE
+                assert isinstance(self.migration, WorkedMigration)
+                if self.shard.kind == MigrationShard.FINISH:
+                    run_finish(self.shard, self.migration, self.db_alias, self.author)
+                    return DONE
+                return self._run_range(self.migration)
+        except FenceLost:
+            logger.info("%s: shard %s is another worker's now", self.shard.key, self.shard.pk)
+            return LOST
+        except RetryLater as rest:
+            release(self.shard, self.db_alias, rest_seconds=rest.seconds, waiting_for=str(rest))
+            return RESTING
+        except FinishRefused as refusal:
+            return self._fail(refusal.reason, str(refusal))
+        except ObjectFailed as failed:
+            sentence = f"{describe(failed.__cause__ or failed)}"
+            if failed.failure.object_key is not None:
+                sentence += f" (object {failed.failure.object_key})"
+            return self._fail(states.OPERATION_ERROR, sentence, failed.failure)
+        except Exception as error:
+            logger.exception("%s: shard %s failed", self.shard.key, self.shard.pk)
+            connections[self.db_alias].close_if_unusable_or_obsolete()
+            return self._fail(states.OPERATION_ERROR, describe(error))
+
+    def _run_range(self, migration: WorkedMigration) -> str:
+        make_kind = get_kind(migration)
+        assert make_kind is not None
+        kind = make_kind(migration, self.db_alias, self._stops_between_objects)
+        runner = BatchRunner(kind, self.shard)
+        deadline = time.monotonic() + conf.slice_seconds
+        while True:
+            if self._stops_between_batches():
+                release(self.shard, self.db_alias)
+                return STOPPED
+            try:
+                has_more = runner.run()
+            except ObjectFailed as failed:
+                if migration.on_error != "skip" or failed.cursor is None:
+                    raise
+                runner.skip(failed)
+                if self._has_too_many_failures(migration):
+                    return self._fail(
+                        states.MAX_FAILURES,
+                        f"More than {migration.max_failures} objects failed. Mend the operation and retry.",
+                    )
+                continue
+            self._on_batch()
+            if not has_more:
+                self._end()
+                return DONE
+            if time.monotonic() > deadline:
+                release(self.shard, self.db_alias)
+                return TIME_UP
+            if kind.gap_seconds:
+                time.sleep(kind.gap_seconds)
+
+    def _stops_between_batches(self) -> bool:
+        standing = record_cache.read_standing(self.shard.key, self.db_alias)
+        return self._is_over(standing) or self._process_stops()
+
+    def _stops_between_objects(self) -> bool:
+        standing = record_cache.get_standing(self.shard.key, self.db_alias)
+        return self._is_over(standing) or self._process_stops()
+
+    def _is_over(self, standing: record_cache.Standing) -> bool:
+        return standing.status not in states.ACTIVE or standing.attempt_uuid != self.shard.attempt_uuid
+
+    def _has_too_many_failures(self, migration: WorkedMigration) -> bool:
+        if migration.max_failures is None:
+            return False
+        failures = recorder.get_failures(self.shard.attempt_uuid, self.db_alias)
+        return sum(failure.status == MigrationFailure.OPEN for failure in failures) > migration.max_failures
+
+    def _end(self) -> None:
+        run_write(
+            self.db_alias,
+            lambda: recorder.advance_shard(
+                self.shard,
+                self.db_alias,
+                status=MigrationShard.DONE,
+                worker="",
+                lease_expires_at=None,
+                finished_at=timezone.now(),
+            ),
+        )
+
+    def _fail(self, reason: str, sentence: str, failure: MigrationFailure | None = None) -> str:
+        def write() -> None:
+            recorder.advance_shard(
+                self.shard, self.db_alias, status=MigrationShard.FAILED, worker="", lease_expires_at=None
+            )
+            if failure is not None:
+                recorder.keep_failure(failure, self.db_alias)
+            recorder.move(
+                self.shard.key,
+                self.db_alias,
+                "fail",
+                self.author,
+                of_attempt=self.shard.attempt_uuid,
+                detail=sentence,
+                reason=reason,
+                error=sentence,
+            )
+
+        try:
+            run_write(self.db_alias, write)
+        except FenceLost:
+            return LOST
+        logger.error(
+            "%s failed on database '%s': %s",
+            self.shard.key,
+            self.db_alias,
+            sentence,
+            extra={
+                "json_fields": {"key": self.shard.key, "db_alias": self.db_alias, "shard": self.shard.pk}
+            },
+        )
+        return FAILED

@@ -1,0 +1,147 @@
+"""Every error that massmigration raises on purpose, in one tree.
+
+::
+
+    MassMigrationError
+    ├── ConfigurationError        a setting or a class attribute has a value that cannot work
+    │   └── BackendNotInstalled   the library of a backend is missing
+    ├── LoadError                 a migration file, or a reference to one
+    │   ├── MigrationNotFound
+    │   ├── AmbiguousName
+    │   ├── BrokenMigration
+    │   ├── UnknownDependency
+    │   └── CircularDependency
+    ├── InvalidDefinition         a queryset, key or definition that cannot be worked
+    ├── IllegalMove               the status does not allow the action
+    ├── DependencyNotApplied      something that this migration needs is not applied yet
+    ├── DatabaseNotAllowed        the migration does not run on this database
+    ├── BackendUnreachable        the queue could not be told about the work
+    ├── WaitTimedOut              waiting ended before the migration did
+    ├── FenceLost                 another worker, or a person, took the shard away
+    └── RetryLater                raised by authors: rest this shard for a while
+"""
+
+from __future__ import annotations
+
+
+class MassMigrationError(Exception):
+    """Base of all errors of this package.
+
+    Args:
+        message: One sentence: subject, fact, what to do next.
+        key: The migration concerned, ``"app_label:NNNN_name"``, if there is one.
+        db_alias: The database concerned, if there is one.
+    """
+
+    def __init__(self, message: str, *, key: str | None = None, db_alias: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+        self.db_alias = db_alias
+
+
+class ConfigurationError(MassMigrationError):
+    """A setting or a class attribute has a value that cannot work."""
+
+
+class BackendNotInstalled(ConfigurationError):
+    """The library of a backend is missing; the message holds the pip command."""
+
+
+class LoadError(MassMigrationError):
+    """Base of the errors about migration files and references to them."""
+
+
+class MigrationNotFound(LoadError):
+    """No file has this key or this prefix."""
+
+
+class AmbiguousName(LoadError):
+    """More than one file begins with this prefix."""
+
+
+class BrokenMigration(LoadError):
+    """The file does not import or holds no usable class ``Migration``.
+
+    Args:
+        message: One sentence.
+        key: The migration's key.
+        path: The file's path.
+    """
+
+    def __init__(self, message: str, *, key: str | None = None, path: str | None = None) -> None:
+        super().__init__(message, key=key)
+        self.path = path
+
+
+class UnknownDependency(LoadError):
+    """A file depends on a migration that does not exist."""
+
+
+class CircularDependency(LoadError):
+    """Some migrations depend on each other in a circle."""
+
+
+class InvalidDefinition(MassMigrationError):
+    """A queryset, key or definition that the engine cannot work; the sentence says why."""
+
+
+class IllegalMove(MassMigrationError):
+    """The record's status does not allow the action.
+
+    Args:
+        message: One sentence.
+        key: The migration's key.
+        db_alias: The database.
+        status: The status in which the record was found.
+        action: What was asked for, such as ``"pause"``.
+    """
+
+    def __init__(self, message: str, *, key: str, db_alias: str, status: str, action: str) -> None:
+        super().__init__(message, key=key, db_alias=db_alias)
+        self.status = status
+        self.action = action
+
+
+class DependencyNotApplied(MassMigrationError):
+    """A migration that this one depends on is not applied.
+
+    Args:
+        message: One sentence.
+        key: The migration's key.
+        db_alias: The database.
+        missing: Keys of mass migrations, or names of Django migrations, that are not applied.
+    """
+
+    def __init__(self, message: str, *, key: str, db_alias: str, missing: list[str]) -> None:
+        super().__init__(message, key=key, db_alias=db_alias)
+        self.missing = missing
+
+
+class DatabaseNotAllowed(MassMigrationError):
+    """The migration does not run on this database, or there is no such alias."""
+
+
+class BackendUnreachable(MassMigrationError):
+    """The backend could not take the work; the record stays and can be recovered."""
+
+
+class WaitTimedOut(MassMigrationError):
+    """Waiting ended before the migration did; the migration itself goes on."""
+
+
+class FenceLost(MassMigrationError):
+    """This worker no longer holds the shard, so what it did was rolled back."""
+
+
+class RetryLater(MassMigrationError):
+    """Raise it in an operation to rest the shard; it counts no failure.
+
+    Args:
+        seconds: How long to rest, in seconds.
+        reason: What is waited for, in a few words; shown as ``waiting_for``.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        super().__init__(reason or f"asked to come back in {seconds:g} seconds")
+        self.seconds = seconds
+        self.reason = reason

@@ -1,0 +1,407 @@
+"""What a person may do to a migration: start, pause, resume, cancel, retry, restart, fake, reset, recover."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
+
+from massmigration import recorder, states
+from massmigration.backends.base import get_backend, get_backend_path
+from massmigration.database import run_write
+from massmigration.databases import check_database
+from massmigration.definitions.base import BaseMigration, as_key
+from massmigration.engine.failures import describe
+from massmigration.engine.finish import make_finish_if_due
+from massmigration.engine.kinds import get_kind
+from massmigration.engine.leases import is_live
+from massmigration.exceptions import (
+    BackendUnreachable,
+    DependencyNotApplied,
+    IllegalMove,
+    MassMigrationError,
+)
+from massmigration.loader import get_loader
+from massmigration.models import MigrationAttempt, MigrationFailure, MigrationRecord, MigrationShard
+from massmigration.recorder import Author
+
+
+def start(
+    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True, action: str = "start"
+) -> MigrationRecord:
+    """Make a new attempt and set it going.
+
+    Args:
+        migration: The definition.
+        db_alias: The database.
+        author: Who does it.
+        enqueue: Whether to launch the backend; a command that works by itself does not.
+        action: ``"start"``, or ``"restart"`` to begin anew whatever was done before.
+
+    Returns:
+        The record, ENQUEUED.
+
+    Raises:
+        IllegalMove: The status does not allow it, or somebody else was quicker.
+        DependencyNotApplied: Something has to be applied before.
+        DatabaseNotAllowed: The migration does not run on this database.
+        InvalidDefinition: The migration cannot be worked.
+        ConfigurationError: The backend cannot run it.
+        BackendUnreachable: The backend did not take it; the record is FAILED and can be retried.
+    """
+    check_database(migration, db_alias)
+    record = recorder.get_record(migration.key, db_alias)
+    status = record.status if record is not None else states.NOT_RUN
+    if not states.is_legal(action, status):
+        raise recorder.refuse(migration.key, db_alias, action, status)
+    check_dependencies(migration, db_alias)
+    backend = get_backend(migration)
+    if enqueue:
+        backend.check_launch(db_alias, origin=author.origin)
+    check_definition(migration, db_alias)
+    migration.before_start(db_alias)
+    attempt = MigrationAttempt(
+        key=migration.key,
+        backend=get_backend_path(migration),
+        started_by=author.actor[:255],
+        source_hash=_get_source_hash(migration.key),
+    )
+
+    def write() -> None:
+        fresh: dict[str, Any] = {"reason": "", "error": "", "faked": False, "attempt_uuid": attempt.uuid}
+        if record is None:
+            won = recorder.insert_record(migration.key, db_alias, status=states.ENQUEUED, **fresh)
+            if won:
+                recorder.add_event(migration.key, db_alias, action, author, attempt.uuid)
+        else:
+            same = record.attempt_uuid
+            won = recorder.move(migration.key, db_alias, action, author, of_attempt=same, **fresh)
+            recorder.delete_shards(same if won else None, db_alias)
+        if not won:
+            raise _refuse_now(migration.key, db_alias, action)
+        recorder.add_attempt(attempt, db_alias)
+
+    run_write(db_alias, write)
+    if enqueue:
+        _launch_after_commit(migration, db_alias, attempt.uuid, author)
+    return _get_record(migration.key, db_alias)
+
+
+def restart(
+    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True
+) -> MigrationRecord:
+    """Begin anew, from the first row, whatever was done before; arguments and errors as ``start``."""
+    return start(migration, db_alias, author, enqueue=enqueue, action="restart")
+
+
+def pause(key: str, db_alias: str, author: Author) -> MigrationRecord:
+    """Stop after the batch in hand; returns at once."""
+    _move_or_refuse(key, db_alias, "pause", author)
+    return _get_record(key, db_alias)
+
+
+def cancel(key: str, db_alias: str, author: Author) -> MigrationRecord:
+    """Give the attempt up; batches that are not committed yet are rolled back."""
+
+    def write(record: MigrationRecord) -> None:
+        if record.attempt_uuid is not None:
+            recorder.revoke_fences(record.attempt_uuid, db_alias)
+            _keep_totals(record.attempt_uuid, db_alias)
+
+    _move_or_refuse(key, db_alias, "cancel", author, also=write)
+    return _get_record(key, db_alias)
+
+
+def resume(
+    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True
+) -> MigrationRecord:
+    """Go on from the cursors after a pause; arguments as ``start``."""
+    return _go_on(migration, db_alias, author, "resume", enqueue=enqueue)
+
+
+def retry(
+    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True
+) -> MigrationRecord:
+    """Try what failed again, then go on from the cursors; arguments as ``start``."""
+    return _go_on(migration, db_alias, author, "retry", enqueue=enqueue)
+
+
+def recover(
+    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True
+) -> MigrationRecord:
+    """Hand shards whose worker is gone to a new one; does nothing while all of them are worked on."""
+    record = recorder.get_record(migration.key, db_alias)
+    status = record.status if record is not None else states.NOT_RUN
+    if record is None or record.attempt_uuid is None or not states.is_legal("recover", status):
+        raise recorder.refuse(migration.key, db_alias, "recover", status)
+    attempt_uuid = record.attempt_uuid
+    if any(is_live(shard) for shard in recorder.get_shards(attempt_uuid, db_alias)):
+        recovered = run_write(
+            db_alias, lambda: recorder.revoke_fences(attempt_uuid, db_alias, only_expired=True)
+        )
+        if not recovered:
+            return record
+    return _go_on(migration, db_alias, author, "recover", enqueue=enqueue)
+
+
+def fake(migration: BaseMigration, db_alias: str, author: Author) -> MigrationRecord:
+    """Mark the migration as applied without running it."""
+    check_database(migration, db_alias)
+    record = recorder.get_record(migration.key, db_alias)
+
+    def write() -> None:
+        if record is None:
+            if not recorder.insert_record(migration.key, db_alias, status=states.APPLIED, faked=True):
+                raise _refuse_now(migration.key, db_alias, "fake")
+            recorder.add_event(migration.key, db_alias, "fake", author)
+            return
+        same = record.attempt_uuid
+        if not recorder.move(
+            migration.key, db_alias, "fake", author, of_attempt=same, faked=True, reason="", error=""
+        ):
+            raise _refuse_now(migration.key, db_alias, "fake")
+        if same is not None:
+            _keep_totals(same, db_alias)
+            recorder.delete_shards(same, db_alias)
+
+    run_write(db_alias, write)
+    return _get_record(migration.key, db_alias)
+
+
+def reset(key: str, db_alias: str, author: Author) -> None:
+    """Forget the record, so that the migration counts as not run; its events stay."""
+    record = recorder.get_record(key, db_alias)
+    status = record.status if record is not None else states.NOT_RUN
+    if record is None or not run_write(
+        db_alias, lambda: recorder.delete_record(key, db_alias, author, record.attempt_uuid)
+    ):
+        raise _refuse_now(key, db_alias, "reset") if record is not None else recorder.refuse(
+            key, db_alias, "reset", status
+        )
+
+
+def check_definition(migration: BaseMigration, db_alias: str) -> None:
+    """Raise InvalidDefinition if the engine cannot work the migration; reads no rows."""
+    make_kind = get_kind(migration)
+    if make_kind is not None:
+        make_kind(migration, db_alias)
+
+
+def check_dependencies(migration: BaseMigration, db_alias: str) -> None:
+    """Raise DependencyNotApplied if a mass migration or a Django migration has to be applied before."""
+    missing = []
+    for dependency in migration.dependencies:
+        record = recorder.get_record(as_key(dependency), db_alias)
+        if record is None or record.status != states.APPLIED:
+            missing.append(as_key(dependency))
+    if migration.schema_dependencies:
+        applied = set(MigrationRecorder(connections[db_alias]).applied_migrations())
+        missing += [f"{app}.{name}" for app, name in migration.schema_dependencies if (app, name) not in applied]
+    if missing:
+        raise DependencyNotApplied(
+            f"{migration.key} needs {', '.join(missing)} to be applied on database '{db_alias}' first. Apply it, then "
+            "start this one.",
+            key=migration.key,
+            db_alias=db_alias,
+            missing=missing,
+        )
+
+
+class RecordLifecycle:
+    """What ``BaseMigration`` offers to a hand-written ``launch()``."""
+
+    def mark_as_started(self, migration: BaseMigration, db_alias: str) -> None:
+        """Move the record to RUNNING, if it is not yet."""
+        author = _get_launch_author(migration)
+        run_write(db_alias, lambda: recorder.move(migration.key, db_alias, "begin", author))
+
+    def mark_as_finished(self, migration: BaseMigration, db_alias: str) -> None:
+        """Move the record to APPLIED."""
+        self.mark_as_started(migration, db_alias)
+
+        def keep(record: MigrationRecord) -> None:
+            if record.attempt_uuid is not None:
+                recorder.update_attempt(record.attempt_uuid, db_alias, finished_at=timezone.now())
+
+        _move_or_refuse(migration.key, db_alias, "finish", _get_launch_author(migration), also=keep)
+
+    def mark_as_errored(self, migration: BaseMigration, db_alias: str, error: BaseException | str) -> None:
+        """Move the record to FAILED and keep the error."""
+        sentence = error if isinstance(error, str) else describe(error)
+        _move_or_refuse(
+            migration.key,
+            db_alias,
+            "fail",
+            _get_launch_author(migration),
+            detail=sentence,
+            error=sentence,
+            reason=states.OPERATION_ERROR,
+        )
+
+    def check_dependencies(self, migration: BaseMigration, db_alias: str) -> None:
+        """Raise DependencyNotApplied if something is missing."""
+        check_dependencies(migration, db_alias)
+
+
+def _get_source_hash(key: str) -> str:
+    loader = get_loader()
+    return loader.source_hash(key) if key in loader.files else ""
+
+
+def _get_launch_author(migration: BaseMigration) -> Author:
+    return Author("launch()", "worker", sender=type(migration))
+
+
+def _go_on(
+    migration: BaseMigration, db_alias: str, author: Author, action: str, *, enqueue: bool
+) -> MigrationRecord:
+    check_database(migration, db_alias)
+    if enqueue:
+        get_backend(migration).check_launch(db_alias, origin=author.origin)
+    if action != "recover":
+        check_definition(migration, db_alias)
+    attempts: list[uuid.UUID] = []
+
+    def write(record: MigrationRecord) -> None:
+        if record.attempt_uuid is None:
+            return
+        attempts.append(record.attempt_uuid)
+        if action == "retry":
+            _retry_failures(migration, record.attempt_uuid, db_alias)
+        recorder.revoke_fences(record.attempt_uuid, db_alias, only_expired=action == "recover")
+        recorder.wake_shards(record.attempt_uuid, db_alias)
+
+    fields = {} if action == "recover" else {"reason": "", "error": ""}
+    _move_or_refuse(migration.key, db_alias, action, author, also=write, **fields)
+    if attempts:
+        make_finish_if_due(migration, db_alias, attempts[-1])
+        if enqueue:
+            _launch_after_commit(migration, db_alias, attempts[-1], author)
+    return _get_record(migration.key, db_alias)
+
+
+def _retry_failures(migration: BaseMigration, attempt_uuid: uuid.UUID, db_alias: str) -> None:
+    """Close the open failures; those that the cursors have passed get a shard of their own."""
+    shards = {shard.pk: shard for shard in recorder.get_shards(attempt_uuid, db_alias)}
+    passed: dict[str, list[str]] = {}
+    for failure in recorder.get_failures(attempt_uuid, db_alias):
+        shard = shards.get(failure.shard_id)
+        if failure.status != MigrationFailure.OPEN or failure.object_key is None or shard is None:
+            continue
+        if shard.status != MigrationShard.FAILED or getattr(migration, "on_error", "stop") == "skip":
+            passed.setdefault(shard.pk, []).append(failure.object_key)
+    pass_number = max((shard.pass_number for shard in shards.values()), default=1)
+    numbers = [shard.number for shard in shards.values() if shard.kind == MigrationShard.RANGE]
+    number = max(numbers, default=-1)
+    new = []
+    for shard_id, keys in passed.items():
+        number += 1
+        payload = {**(shards[shard_id].payload or {}), "keys": keys}
+        new.append(
+            MigrationShard(
+                id=MigrationShard.make_id(attempt_uuid, MigrationShard.RANGE, pass_number, number),
+                attempt_uuid=attempt_uuid,
+                key=migration.key,
+                kind=MigrationShard.RANGE,
+                pass_number=pass_number,
+                number=number,
+                payload=payload,
+            )
+        )
+    recorder.add_shards(new, db_alias)
+    recorder.mark_failures_retried(attempt_uuid, db_alias)
+
+
+def _keep_totals(attempt_uuid: uuid.UUID, db_alias: str) -> None:
+    ranges = [
+        shard
+        for shard in recorder.get_shards(attempt_uuid, db_alias)
+        if shard.kind == MigrationShard.RANGE
+    ]
+    recorder.update_attempt(
+        attempt_uuid,
+        db_alias,
+        processed=sum(shard.processed for shard in ranges),
+        changed=sum(shard.changed for shard in ranges),
+        shards=len(ranges),
+        finished_at=timezone.now(),
+    )
+
+
+def _move_or_refuse(
+    key: str,
+    db_alias: str,
+    action: str,
+    author: Author,
+    *,
+    also: Callable[[MigrationRecord], None] | None = None,
+    detail: str = "",
+    **fields: Any,
+) -> None:
+    """Make the move and what belongs to it in one transaction, or raise IllegalMove."""
+
+    def write() -> None:
+        record = recorder.get_record(key, db_alias)
+        status = record.status if record is not None else states.NOT_RUN
+        if record is None or not recorder.move(
+            key, db_alias, action, author, of_attempt=record.attempt_uuid, detail=detail, **fields
+        ):
+            raise recorder.refuse(key, db_alias, action, status) if not states.is_legal(
+                action, status
+            ) else _refuse_now(key, db_alias, action)
+        if also is not None:
+            also(record)
+
+    run_write(db_alias, write)
+
+
+def _refuse_now(key: str, db_alias: str, action: str) -> IllegalMove:
+    """Return the refusal for a move that somebody else forestalled."""
+    record = recorder.get_record(key, db_alias)
+    return recorder.refuse(key, db_alias, action, record.status if record is not None else states.NOT_RUN)
+
+
+def _launch_after_commit(
+    migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, author: Author
+) -> None:
+    def launch() -> None:
+        shards = recorder.get_shards(attempt_uuid, db_alias)
+        ready = [shard.pk for shard in shards if shard.status == MigrationShard.READY]
+        try:
+            log_path = get_backend(migration).launch(migration.key, db_alias, attempt_uuid, ready)
+        except Exception as error:
+            sentence = str(error) if isinstance(error, MassMigrationError) else describe(error)
+            run_write(
+                db_alias,
+                lambda: recorder.move(
+                    migration.key,
+                    db_alias,
+                    "fail",
+                    author,
+                    of_attempt=attempt_uuid,
+                    detail=sentence,
+                    reason=states.BACKEND_UNREACHABLE,
+                    error=sentence,
+                ),
+            )
+            raise BackendUnreachable(
+                f"{migration.key} could not be handed to its backend on database '{db_alias}': {sentence} Retry it "
+                "when the cause is mended.",
+                key=migration.key,
+                db_alias=db_alias,
+            ) from error
+        if log_path:
+            run_write(db_alias, lambda: recorder.update_attempt(attempt_uuid, db_alias, log_path=log_path))
+
+    transaction.on_commit(launch, using=db_alias)
+
+
+def _get_record(key: str, db_alias: str) -> MigrationRecord:
+    record = recorder.get_record(key, db_alias)
+    if record is None:
+        raise recorder.refuse(key, db_alias, "pause", states.NOT_RUN)
+    return record

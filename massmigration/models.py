@@ -1,0 +1,177 @@
+"""What is stored, in the database that is migrated; only ``recorder.py`` writes it.
+
+Fields that a query filters by carry an index of their own: on Datastore and Firestore one explicit index makes all
+other fields of a model unsearchable.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.utils import timezone
+
+from massmigration import states
+
+STATUS_CHOICES = [(status, states.LABELS[status]) for status in states.STORED]
+
+
+class MigrationRecord(models.Model):
+    """Where one migration stands on one database; no row means that it was not run."""
+
+    key = models.CharField(max_length=255, primary_key=True)
+    app_label = models.CharField(max_length=100)
+    name = models.CharField(max_length=150)
+    status = models.CharField(max_length=20, choices=STATUS_CHOICES, default=states.ENQUEUED)
+    direction = models.CharField(max_length=10, default="forward")
+    reason = models.CharField(max_length=30, blank=True, default="")
+    error = models.TextField(blank=True, default="")
+    attempt_uuid = models.UUIDField(null=True)
+    faked = models.BooleanField(default=False)
+    moved_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        app_label = "massmigration"
+        db_table = "massmigration_record"
+        ordering = ["key"]
+        default_permissions = ("view",)
+        permissions = [("run_migration", "Can run mass migrations")]
+        verbose_name = "migration record"
+
+    def __str__(self) -> str:
+        return f"{self.key} ({self.get_status_display()})"
+
+
+class MigrationAttempt(models.Model):
+    """One launch of a migration, with what was asked for and, once it is over, its totals."""
+
+    uuid = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    key = models.CharField(max_length=255, db_index=True)
+    direction = models.CharField(max_length=10, default="forward")
+    parameters = models.JSONField(default=dict)
+    backend = models.CharField(max_length=255, blank=True, default="")
+    started_by = models.CharField(max_length=255, blank=True, default="")
+    source_hash = models.CharField(max_length=64, blank=True, default="")
+    log_path = models.TextField(blank=True, default="")
+    warning = models.TextField(blank=True, default="")
+    until_empty = models.BooleanField(default=False)
+    total = models.BigIntegerField(null=True)
+    total_is_estimate = models.BooleanField(default=False)
+    processed = models.BigIntegerField(null=True)
+    changed = models.BigIntegerField(null=True)
+    shards = models.IntegerField(null=True)
+    started_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        app_label = "massmigration"
+        db_table = "massmigration_attempt"
+        ordering = ["started_at"]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.uuid}"
+
+
+class MigrationShard(models.Model):
+    """A range of keys, worked off as one resumable unit; also the planning and the finish of an attempt.
+
+    ``lower`` (exclusive), ``upper`` (inclusive) and ``cursor`` are keys as ``engine/keys.py`` encodes them; None is open.
+    """
+
+    PLAN, RANGE, FINISH = "plan", "range", "finish"
+    READY, RUNNING, DONE, FAILED = "ready", "running", "done", "failed"
+
+    id = models.CharField(max_length=64, primary_key=True)
+    attempt_uuid = models.UUIDField(db_index=True)
+    key = models.CharField(max_length=255)
+    kind = models.CharField(max_length=10)
+    pass_number = models.IntegerField(default=1)
+    number = models.IntegerField(default=0)
+    status = models.CharField(max_length=10, default=READY)
+    lower = models.TextField(null=True)
+    upper = models.TextField(null=True)
+    cursor = models.TextField(null=True)
+    payload = models.JSONField(null=True)
+    fence = models.BigIntegerField(default=0)
+    worker = models.CharField(max_length=100, blank=True, default="")
+    lease_expires_at = models.DateTimeField(null=True)
+    not_before = models.DateTimeField(null=True)
+    waiting_for = models.CharField(max_length=255, blank=True, default="")
+    total = models.BigIntegerField(null=True)
+    processed = models.BigIntegerField(default=0)
+    changed = models.BigIntegerField(default=0)
+    left_matching = models.BigIntegerField(default=0)
+    batch_size = models.IntegerField(null=True)
+    batches = models.BigIntegerField(default=0)
+    rate = models.FloatField(default=0)
+    retries = models.IntegerField(default=0)
+    created_at = models.DateTimeField(default=timezone.now)
+    last_progress_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        app_label = "massmigration"
+        db_table = "massmigration_shard"
+        ordering = ["id"]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.id
+
+    @staticmethod
+    def make_id(attempt_uuid: uuid.UUID, kind: str, pass_number: int = 1, number: int = 0) -> str:
+        """Return the primary key, so that planning twice makes nothing twice."""
+        return f"{attempt_uuid.hex}-{kind}-{pass_number}-{number}"
+
+
+class MigrationFailure(models.Model):
+    """One object that an operation could not handle."""
+
+    OPEN, RETRIED, ACCEPTED = "open", "retried", "accepted"
+
+    id = models.CharField(max_length=64, primary_key=True)
+    attempt_uuid = models.UUIDField(db_index=True)
+    key = models.CharField(max_length=255)
+    shard_id = models.CharField(max_length=64)
+    object_key = models.TextField(null=True)
+    object_repr = models.CharField(max_length=255, blank=True, default="")
+    error_class = models.CharField(max_length=255)
+    message = models.TextField(blank=True, default="")
+    traceback = models.TextField(blank=True, default="")
+    status = models.CharField(max_length=10, default=OPEN)
+    failed_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        app_label = "massmigration"
+        db_table = "massmigration_failure"
+        ordering = ["failed_at"]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.error_class} at {self.object_key}"
+
+
+class MigrationEvent(models.Model):
+    """One line of the audit trail: what, when, who, from where."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    key = models.CharField(max_length=255, db_index=True)
+    attempt_uuid = models.UUIDField(null=True)
+    action = models.CharField(max_length=20)
+    status = models.CharField(max_length=20, blank=True, default="")
+    actor = models.CharField(max_length=255, blank=True, default="")
+    user_id = models.CharField(max_length=255, blank=True, default="")
+    origin = models.CharField(max_length=20, blank=True, default="")
+    detail = models.TextField(blank=True, default="")
+    parameters = models.JSONField(default=dict)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        app_label = "massmigration"
+        db_table = "massmigration_event"
+        ordering = ["at"]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.key} {self.action} by {self.actor}"

@@ -1,0 +1,126 @@
+"""The functions that queues call by name, with JSON arguments only, and the loop of a local worker."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+from django.utils import timezone
+
+from massmigration import record_cache, recorder, states
+from massmigration.backends.base import RUN_SHARD, get_backend
+from massmigration.conf import conf
+from massmigration.definitions.base import BaseMigration
+from massmigration.engine import slice as slices
+from massmigration.engine.finish import make_finish_if_due
+from massmigration.engine.leases import claim, get_max_workers, is_claimable, is_live, make_worker_name
+from massmigration.engine.sharding import split_largest
+from massmigration.exceptions import LoadError
+from massmigration.loader import get_loader
+from massmigration.models import MigrationShard
+
+logger = logging.getLogger("massmigration")
+
+POLL_SECONDS: Final = 0.2
+LONGEST_POLL_SECONDS: Final = 1.0
+
+
+def run_shard(shard_id: str, db_alias: str) -> None:
+    """Work on one shard for one slice, and enqueue what comes next; harmless if it is called twice or late.
+
+    Args:
+        shard_id: Primary key of the shard.
+        db_alias: The database.
+    """
+    shard = recorder.get_shard(shard_id, db_alias)
+    if shard is None or not _is_wanted(shard.key, db_alias, shard.attempt_uuid):
+        return
+    try:
+        migration = get_loader().get(shard.key)
+    except LoadError as error:  # deployed without its file: the shard rests until it is back
+        logger.warning("%s", error)
+        return
+    if not is_claimable(shard) or not claim(shard, migration, db_alias, make_worker_name()):
+        return
+    outcome = slices.Slice(shard, migration, db_alias).run()
+    _enqueue_next(shard, migration, db_alias, outcome)
+
+
+def _enqueue_next(shard: MigrationShard, migration: BaseMigration, db_alias: str, outcome: str) -> None:
+    if not _is_wanted(shard.key, db_alias, shard.attempt_uuid):
+        return
+    if outcome == slices.DONE:
+        make_finish_if_due(migration, db_alias, shard.attempt_uuid)
+        shards = recorder.get_shards(shard.attempt_uuid, db_alias)
+        ready = [other for other in shards if other.status == MigrationShard.READY]
+        if not ready:
+            new = split_largest(migration, shards, db_alias)
+            ready = [new] if new is not None else []
+    elif outcome in (slices.TIME_UP, slices.RESTING):
+        ready = [shard]
+    else:
+        return
+    backend = get_backend(migration)
+    stored = {other.pk: other for other in recorder.get_shards(shard.attempt_uuid, db_alias)}
+    for other in ready:
+        not_before = stored[other.pk].not_before if other.pk in stored else None
+        delay = max(0.0, (not_before - timezone.now()).total_seconds()) if not_before else 0.0
+        arguments = {"shard_id": other.pk, "db_alias": db_alias}
+        backend.enqueue(RUN_SHARD, arguments, db_alias=db_alias, delay_seconds=delay)
+
+
+def work(
+    migration: BaseMigration,
+    db_alias: str,
+    attempt_uuid: uuid.UUID,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[], None] = lambda: None,
+) -> None:
+    """Work off the shards of an attempt in this process, until it ends or this process is to stop.
+
+    Args:
+        migration: The definition.
+        db_alias: The database.
+        attempt_uuid: The attempt; a record with another one is left alone.
+        should_stop: Asked between batches and objects, and while waiting.
+        on_progress: Called after each batch, and while waiting for other workers.
+    """
+    worker = make_worker_name()
+    poll_seconds = POLL_SECONDS
+    while not should_stop() and _is_wanted(migration.key, db_alias, attempt_uuid):
+        shard = _claim_next(migration, db_alias, attempt_uuid, worker)
+        if shard is None:
+            on_progress()
+            time.sleep(poll_seconds)
+            poll_seconds = min(poll_seconds * 1.5, LONGEST_POLL_SECONDS, max(conf.lease_seconds / 5, 0.05))
+            continue
+        poll_seconds = POLL_SECONDS
+        slices.Slice(shard, migration, db_alias, should_stop=should_stop, on_batch=on_progress).run()
+        on_progress()
+
+
+def _claim_next(
+    migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, worker: str
+) -> MigrationShard | None:
+    if make_finish_if_due(migration, db_alias, attempt_uuid):
+        logger.debug("%s: every range is done", migration.key)
+    shards = recorder.get_shards(attempt_uuid, db_alias)
+    for shard in shards:
+        if is_claimable(shard) and claim(shard, migration, db_alias, worker):
+            return shard
+    bound = get_max_workers(migration, db_alias)
+    live_count = sum(is_live(shard) for shard in shards)
+    if live_count and (bound is None or live_count < bound):
+        new = split_largest(migration, shards, db_alias)
+        if new is not None and claim(new, migration, db_alias, worker):
+            return new
+    return None
+
+
+def _is_wanted(key: str, db_alias: str, attempt_uuid: uuid.UUID) -> bool:
+    standing = record_cache.read_standing(key, db_alias)
+    return standing.status in states.ACTIVE and standing.attempt_uuid == attempt_uuid
