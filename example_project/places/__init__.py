@@ -1,0 +1,1 @@
+"""A small site about the cities of the world."""

@@ -1,0 +1,1 @@
+"""The mass migrations: they change the data."""

@@ -1,0 +1,1 @@
+"""Django's migrations: they change the schema."""
