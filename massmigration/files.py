@@ -1,0 +1,189 @@
+"""Finds the migration files of an app; none of them is imported here."""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from django.apps import AppConfig
+
+from massmigration.conf import conf
+from massmigration.exceptions import LoadError
+
+FOLDER_NAME: Final = "massmigrations"
+MAX_NAME_LENGTH: Final = 150  # as the column that keeps it
+_NAME: Final = re.compile(r"[0-9]+_\w+")
+
+
+@dataclass(frozen=True)
+class MigrationFile:
+    """One file in an app's folder of mass migrations.
+
+    Attributes:
+        key: ``"app_label:NNNN_name"``.
+        app_label: Label of the app.
+        name: The file's name without its ending.
+        path: Where it lies.
+        module: The dotted name that it is imported by.
+    """
+
+    key: str
+    app_label: str
+    name: str
+    path: Path
+    module: str
+
+    @property
+    def number(self) -> int:
+        """The number at the front of the name."""
+        match = re.match(r"[0-9]+", self.name)
+        return int(match[0]) if match else 0
+
+    @property
+    def is_well_named(self) -> bool:
+        """Whether the name is like ``0001_name`` and not too long to be stored."""
+        return bool(_NAME.fullmatch(self.name)) and len(self.name) <= MAX_NAME_LENGTH
+
+
+@dataclass(frozen=True)
+class Folder:
+    """An app's package of mass migrations, as it lies on disk.
+
+    Attributes:
+        package: Its dotted name.
+        paths: The directories that it consists of; more than one only without ``__init__.py``.
+        files: The migrations, sorted.
+        strays: Other Python files, which are not run as their names have no number.
+    """
+
+    package: str
+    paths: tuple[Path, ...]
+    files: tuple[MigrationFile, ...]
+    strays: tuple[Path, ...]
+
+
+def make_key(reference: object) -> str | None:
+    """Return the key that ``"app_label:name"`` or ``("app_label", "name")`` stands for, else None."""
+    parts = reference.split(":") if isinstance(reference, str) else reference
+    if not isinstance(parts, (tuple, list)) or len(parts) != 2:
+        return None
+    app_label, name = parts
+    if not isinstance(app_label, str) or not isinstance(name, str) or not app_label or not name:
+        return None
+    return f"{app_label}:{name}"
+
+
+def get_modules_package(app_config: AppConfig) -> str | None:
+    """Return the dotted package of an app's mass migrations; None if the setting says that it has none.
+
+    Args:
+        app_config: The app.
+
+    Returns:
+        What ``MASSMIGRATION_MODULES`` says for the app's label, otherwise ``"<app>.massmigrations"``. The
+        package need not exist.
+    """
+    return conf.modules.get(app_config.label, f"{app_config.name}.{FOLDER_NAME}")
+
+
+def find_folder(app_config: AppConfig, *, must_exist: bool = True) -> Folder | None:
+    """Look for an app's folder and list it; none of its files is imported.
+
+    Args:
+        app_config: The app.
+        must_exist: Whether a package that the setting names must be there; others need not.
+
+    Returns:
+        The folder, or None if the app has none.
+
+    Raises:
+        LoadError: The package is not a folder, cannot be read, or is named by the setting and not there.
+    """
+    package = get_modules_package(app_config)
+    if package is None:
+        return None
+    locations = _locate(
+        package, must_exist=must_exist and app_config.label in conf.modules, app_label=app_config.label
+    )
+    if locations is None:
+        return None
+    try:
+        found = dict(_list(locations))
+    except OSError as error:
+        raise LoadError(
+            f"The folder of {package} cannot be read: {error}. Correct its permissions."
+        ) from error
+    names = sorted(name for name in found if name[0] not in "_~.")
+    files = (
+        MigrationFile(f"{app_config.label}:{name}", app_config.label, name, found[name], f"{package}.{name}")
+        for name in names
+        if name[0] in "0123456789"
+    )
+    strays = (found[name] for name in names if name[0] not in "0123456789")
+    return Folder(package, tuple(map(Path, locations)), tuple(files), tuple(strays))
+
+
+def describe_error(error: BaseException, path: Path | None = None) -> str:
+    """Return an error's class and message on one line.
+
+    Args:
+        error: Any exception; one whose ``str()`` fails does no harm.
+        path: A file; if it is where the error came from, its line is told.
+    """
+    if isinstance(error, SyntaxError):
+        text = f"{type(error).__name__}: {error}"  # tells file and line by itself
+    else:
+        text = traceback.format_exception_only(type(error), error)[0]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        text += f" (line {lines[-1]})" if lines else ""
+    return " ".join(text.split()).rstrip(".")
+
+
+def _locate(package: str, *, must_exist: bool, app_label: str) -> list[str] | None:
+    """Return the directories of a package without importing it, only what it lies in."""
+    reason = "there is no such package"
+    try:
+        spec = find_spec(package)
+    except KeyboardInterrupt:
+        raise
+    except ModuleNotFoundError as error:
+        spec, reason = None, str(error)
+    except BaseException as error:
+        raise LoadError(
+            f"{package}, the package of {app_label}'s mass migrations, cannot be read: "
+            f"{describe_error(error)}. Correct it."
+        ) from error
+    if spec is None and must_exist:
+        raise LoadError(
+            f"MASSMIGRATION_MODULES names {package!r} for the app {app_label}, but it cannot be found: "
+            f"{reason}. Correct the setting, or make the first migration with makemassmigration."
+        )
+    if spec is None:
+        return None
+    if spec.submodule_search_locations is None:
+        raise LoadError(
+            f"{package}, the package of {app_label}'s mass migrations, is a single file. Make a folder of "
+            "that name, and move the file into it as 0001_name.py."
+        )
+    return list(spec.submodule_search_locations)
+
+
+def _list(locations: list[str]) -> Iterator[tuple[str, Path]]:
+    """Yield name and path of each module, what Python prefers last."""
+    for module in pkgutil.iter_modules(locations):  # compiled files, zip archives
+        if not module.ispkg:
+            spec = module.module_finder.find_spec(module.name, None)
+            if spec is not None and spec.origin:
+                yield module.name, Path(spec.origin)
+    for location in reversed(locations):
+        if Path(location).is_dir():
+            for path in Path(location).iterdir():
+                if path.suffix == ".py" and path.is_file():
+                    yield path.name.removesuffix(".py"), path

@@ -1,0 +1,114 @@
+"""Orders migrations by what they depend on; it knows keys only, no files and no classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+
+
+def get_sort_key(key: str) -> tuple[str, int, str]:
+    """Return what a key is sorted by: app, number as a number (``9_a`` before ``10_b``), name."""
+    app_label, _, name = key.partition(":")
+    number = re.match(r"[0-9]+", name)
+    return app_label, int(number[0]) if number else 0, name
+
+
+class MigrationGraph:
+    """Which migration depends on which.
+
+    A *parent* has to be applied before its *child*. Nothing here raises on a circle: the nodes in it are
+    told by ``cycles()`` and left out of ``order()``, so that all the others can be worked.
+    """
+
+    def __init__(self) -> None:
+        self._parents: dict[str, set[str]] = {}
+        self._children: dict[str, set[str]] = {}
+
+    @property
+    def nodes(self) -> list[str]:
+        """All keys, sorted."""
+        return sorted(self._parents, key=get_sort_key)
+
+    def add_node(self, key: str) -> None:
+        """Make ``key`` known; once is enough."""
+        self._parents.setdefault(key, set())
+        self._children.setdefault(key, set())
+
+    def add_dependency(self, child: str, parent: str) -> None:
+        """Say that ``parent`` has to be applied before ``child``; both become known."""
+        self.add_node(child)
+        self.add_node(parent)
+        self._parents[child].add(parent)
+        self._children[parent].add(child)
+
+    def parents(self, key: str) -> list[str]:
+        """Return the keys that ``key`` itself depends on, sorted."""
+        return sorted(self._parents[key], key=get_sort_key)
+
+    def children(self, key: str) -> list[str]:
+        """Return the keys that themselves depend on ``key``, sorted."""
+        return sorted(self._children[key], key=get_sort_key)
+
+    def ancestors(self, key: str) -> list[str]:
+        """Return all that has to be applied before ``key``, dependencies first.
+
+        In a circle the order is a fair one, and ``key`` is not its own ancestor.
+        """
+        return [ancestor for ancestor in self._walk([key]) if ancestor != key]
+
+    def order(self) -> list[str]:
+        """Return all keys, dependencies first, otherwise sorted; without those that are in a circle."""
+        in_cycles = {key for cycle in self.cycles() for key in cycle}
+        return [key for key in self._walk(self.nodes) if key not in in_cycles]
+
+    def cycles(self) -> list[list[str]]:
+        """Return the groups of keys that all depend on each other, each group sorted."""
+        try:
+            TopologicalSorter(self._parents).prepare()
+        except CycleError:
+            reach = {key: set(self._reach(key)) for key in self.nodes}
+        else:
+            return []
+        found: dict[str, list[str]] = {}
+        for key in self.nodes:
+            if key in reach[key]:
+                group = [other for other in self.nodes if other in reach[key] and key in reach[other]]
+                found.setdefault(group[0], group)
+        return list(found.values())
+
+    def leaves(self, app_label: str) -> list[str]:
+        """Return the keys of an app that no other of the same app depends on, sorted."""
+        return [
+            key
+            for key in self.nodes
+            if _is_of(key, app_label) and not any(_is_of(child, app_label) for child in self._children[key])
+        ]
+
+    def _walk(self, keys: list[str]) -> Iterator[str]:
+        """Yield ``keys`` and all their ancestors once, parents before children, depth first."""
+        seen: set[str] = set()
+        stack = [(key, False) for key in reversed(keys)]
+        while stack:
+            key, is_done = stack.pop()
+            if is_done:
+                yield key
+            elif key not in seen:
+                seen.add(key)
+                stack.append((key, True))
+                stack.extend((parent, False) for parent in reversed(self.parents(key)) if parent not in seen)
+
+    def _reach(self, key: str) -> Iterator[str]:
+        """Yield what ``key`` depends on, directly or not; itself only if it is in a circle."""
+        seen: set[str] = set()
+        stack = [key]
+        while stack:
+            for parent in self._parents[stack.pop()]:
+                if parent not in seen:
+                    seen.add(parent)
+                    stack.append(parent)
+                    yield parent
+
+
+def _is_of(key: str, app_label: str) -> bool:
+    return key.partition(":")[0] == app_label

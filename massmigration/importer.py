@@ -1,0 +1,112 @@
+"""Imports one migration file; whatever the file does, only it is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any, Final
+
+from django.db.migrations import Migration as SchemaMigration
+
+from massmigration.definitions.base import BaseMigration
+from massmigration.definitions.batch import BatchMigration
+from massmigration.definitions.custom import CustomMigration
+from massmigration.definitions.mapper import MapperMigration
+from massmigration.definitions.simple import SimpleMigration
+from massmigration.exceptions import BrokenMigration
+from massmigration.files import MAX_NAME_LENGTH, MigrationFile, describe_error, make_key
+
+_WRITTEN_BY_AUTHOR: Final[tuple[tuple[type[BaseMigration], tuple[tuple[str, ...], ...]], ...]] = (
+    (SimpleMigration, (("operation",),)),
+    (MapperMigration, (("get_queryset",), ("operation",))),
+    (BatchMigration, (("get_queryset",), ("operation",))),
+    (CustomMigration, (("get_items",), ("operation", "operation_many"))),
+    (BaseMigration, (("launch",),)),
+)
+"""Per kind: the methods that an author has to write; of several in one tuple, one is enough."""
+
+
+def import_migration(file: MigrationFile) -> BaseMigration:
+    """Import a file and make an instance of its class ``Migration``.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The migration, whose dependencies are well-formed (they need not exist).
+
+    Raises:
+        BrokenMigration: Whatever went wrong, SystemExit included; the cause is chained.
+    """
+    if not file.is_well_named:
+        raise _broken(
+            file,
+            "has a name that cannot be used. Rename the file to a number, an underscore, then letters, "
+            f"digits and underscores, such as 0001_name.py, in at most {MAX_NAME_LENGTH} characters",
+        )
+    try:
+        definition = vars(import_module(file.module)).get("Migration")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise _broken(
+            file, f"does not import: {describe_error(error, file.path)}. Correct {file.path}"
+        ) from error
+    if fault := _find_fault(definition):
+        raise _broken(file, fault)
+    try:
+        migration: BaseMigration = definition(file.app_label, file.name)  # type: ignore[misc]
+        get_dependencies(migration)
+    except KeyboardInterrupt:
+        raise
+    except BrokenMigration as error:
+        raise _broken(file, str(error)) from None
+    except BaseException as error:
+        raise _broken(
+            file, f"cannot be made: {describe_error(error, file.path)}. Correct {file.path}"
+        ) from error
+    return migration
+
+
+def get_dependencies(migration: BaseMigration) -> list[str]:
+    """Return the keys that a migration depends on.
+
+    Raises:
+        BrokenMigration: ``dependencies`` is not a list of pairs or keys.
+    """
+    if isinstance(migration.dependencies, str) or not isinstance(migration.dependencies, Iterable):
+        raise BrokenMigration(f"has dependencies = {migration.dependencies!r}, {_DEPENDENCIES_RULE}")
+    keys = []
+    for dependency in migration.dependencies:
+        key = make_key(dependency)
+        if key is None:
+            raise BrokenMigration(f"has {dependency!r} in its dependencies, {_DEPENDENCIES_RULE}")
+        keys.append(key)
+    return keys
+
+
+_DEPENDENCIES_RULE: Final = 'but it has to be a list such as [("app_label", "0001_name")]. Correct it'
+
+
+def _find_fault(definition: Any) -> str:
+    """Return why an object is not a usable class ``Migration``; an empty string if it is one."""
+    if definition is None:
+        return (
+            "has no class Migration. Write one, or let the file's name begin with an underscore if it is none"
+        )
+    if not isinstance(definition, type) or not issubclass(definition, BaseMigration):
+        if isinstance(definition, type) and issubclass(definition, SchemaMigration):
+            return "holds a Django migration. Move the file to the app's folder migrations"
+        return (
+            "has a Migration that is no mass migration. Make it a subclass of SimpleMigration, "
+            "MapperMigration, BatchMigration, CustomMigration or BaseMigration"
+        )
+    kind, methods = next(row for row in _WRITTEN_BY_AUTHOR if issubclass(definition, row[0]))
+    for names in methods:
+        if all(getattr(definition, name, None) is getattr(kind, name) for name in names):
+            return f"has no {names[0]}(). Write it: a {kind.__name__} needs it"
+    return ""
+
+
+def _broken(file: MigrationFile, fault: str) -> BrokenMigration:
+    return BrokenMigration(f"{file.key} {fault}.", key=file.key, path=str(file.path))

@@ -1,0 +1,299 @@
+"""Knows all migrations of the installed apps: their files, their classes, their order and their problems."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib
+import sys
+import threading
+import time
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from django.apps import apps
+from django.conf import settings
+from django.core.signals import setting_changed
+
+from massmigration.definitions.base import BaseMigration
+from massmigration.exceptions import AmbiguousName, BrokenMigration, LoadError, MigrationNotFound
+from massmigration.files import Folder, MigrationFile, find_folder, get_modules_package, make_key
+from massmigration.graph import MigrationGraph, get_sort_key
+from massmigration.importer import get_dependencies, import_migration
+from massmigration.problems import find_problems, join_words
+
+__all__ = [
+    "MigrationFile",
+    "MigrationLoader",
+    "Reference",
+    "clear_loader",
+    "get_loader",
+    "get_modules_package",
+    "reload_loader",
+]
+
+Reference = str | tuple[str, str] | BaseMigration
+"""How a migration may be named: ``"places:0002_slugs"``, ``("places", "0002_slugs")``, or by itself."""
+
+
+class MigrationLoader:
+    """The migrations of all installed apps, read from disk when it is made.
+
+    Attributes:
+        files: Every file that is named as a migration, by key.
+        migrations: An instance of each that could be imported, also if it cannot be run because of what it
+            depends on.
+        broken: Why each of the others could not.
+        graph: What depends on what; broken files are nodes without dependencies.
+        folders: The folder of each app that has one.
+        unreadable: Why an app's folder could not be listed, by app label.
+    """
+
+    def __init__(self) -> None:
+        apps.check_models_ready()
+        self.files: dict[str, MigrationFile] = {}
+        self.migrations: dict[str, BaseMigration] = {}
+        self.broken: dict[str, BrokenMigration] = {}
+        self.graph = MigrationGraph()
+        self.folders: dict[str, Folder] = {}
+        self.unreadable: dict[str, LoadError] = {}
+        self._hashes: dict[str, str] = {}
+        self._unknown: list[tuple[str, str]] = []
+        for app_config in apps.get_app_configs():
+            try:
+                folder = find_folder(app_config)
+            except LoadError as error:
+                self.unreadable[app_config.label] = error
+            else:
+                if folder is not None:
+                    self.folders[app_config.label] = folder
+        for folder in self.folders.values():
+            for file in folder.files:
+                self._read(file)
+        self._connect()
+        self._problems = find_problems(self.graph, self.broken, self._unknown)
+
+    def get(self, reference: Reference) -> BaseMigration:
+        """Return a migration that can be run.
+
+        Args:
+            reference: Key, pair or migration.
+
+        Raises:
+            MigrationNotFound: There is no such file.
+            BrokenMigration: It, or one that it depends on, does not import or is not usable.
+            UnknownDependency: It, or one that it depends on, depends on something that does not exist.
+            CircularDependency: It, or one that it depends on, depends on itself.
+        """
+        key = self.resolve(reference)
+        if problem := self.find_problem(key):
+            raise problem
+        return self.migrations[key]
+
+    def find_problem(self, key: str) -> LoadError | None:
+        """Return why a migration cannot be run, as an error that may be raised; None if it can."""
+        if key not in self.files:
+            return MigrationNotFound(f"There is no migration {key}. {self._tell_names(key)}", key=key)
+        if key not in self._problems:
+            return None
+        problem = copy.copy(self._problems[key])  # the original would collect a traceback at each raise
+        problem.__cause__ = self._problems[key].__cause__
+        return problem
+
+    @staticmethod
+    def resolve(reference: Reference) -> str:
+        """Return the key that a reference stands for; the migration need not exist.
+
+        Raises:
+            MigrationNotFound: The reference is of no known form.
+        """
+        if isinstance(reference, BaseMigration):
+            return reference.key
+        key = make_key(reference)
+        if key is None:
+            raise MigrationNotFound(
+                f"{reference!r} does not name a migration. Write it as 'app_label:0001_name' or as a pair."
+            )
+        return key
+
+    def find(self, app_label: str, prefix: str) -> str:
+        """Return the key of an app's only migration whose name is, or begins with, ``prefix``.
+
+        Raises:
+            MigrationNotFound: None does.
+            AmbiguousName: More than one does, and none is exactly that.
+        """
+        key = f"{app_label}:{prefix}"
+        if key in self.files:
+            return key
+        found = [other for other in self.app_keys(app_label) if other.startswith(key)]
+        if not found:
+            raise MigrationNotFound(
+                f"{app_label} has no migration that begins with {prefix!r}. {self._tell_names(key)}", key=key
+            )
+        if len(found) > 1:
+            raise AmbiguousName(
+                f"{prefix!r} begins the names of {len(found)} migrations of {app_label}: "
+                f"{join_words(self.files[other].name for other in found)}. Write more of the name.",
+                key=key,
+            )
+        return found[0]
+
+    def app_keys(self, app_label: str) -> list[str]:
+        """Return the keys of an app's files, dependencies first; those in a circle come last."""
+        keys = [key for key in self.graph.order() if self.files[key].app_label == app_label]
+        rest = (key for key in self.files if self.files[key].app_label == app_label and key not in keys)
+        return keys + sorted(rest, key=get_sort_key)
+
+    def source_hash(self, key: str) -> str:
+        """Return the SHA-256 of the file's bytes as they were when it was read; empty if they could not be.
+
+        Raises:
+            MigrationNotFound: There is no such file.
+        """
+        if key not in self.files:
+            raise MigrationNotFound(f"There is no migration {key}. {self._tell_names(key)}", key=key)
+        return self._hashes.get(key, "")
+
+    def duplicate_numbers(self) -> list[tuple[str, str, list[str]]]:
+        """Return app label, number and names wherever files of one app share a number."""
+        names: dict[tuple[str, int], list[str]] = defaultdict(list)
+        for file in self.files.values():
+            names[file.app_label, file.number].append(file.name)
+        return [
+            (app_label, f"{number:04d}", sorted(shared))
+            for (app_label, number), shared in sorted(names.items())
+            if len(shared) > 1
+        ]
+
+    def unknown_dependencies(self) -> list[tuple[str, str]]:
+        """Return ``(child, parent)`` for each dependency on a migration that does not exist."""
+        return list(self._unknown)
+
+    def _read(self, file: MigrationFile) -> None:
+        self.files[file.key] = file
+        self.graph.add_node(file.key)
+        with suppress(OSError):
+            self._hashes[file.key] = hashlib.sha256(file.path.read_bytes()).hexdigest()
+        try:
+            self.migrations[file.key] = import_migration(file)
+        except BrokenMigration as error:
+            self.broken[file.key] = error
+
+    def _connect(self) -> None:
+        for key, migration in self.migrations.items():
+            for parent in get_dependencies(migration):
+                if parent in self.files:
+                    self.graph.add_dependency(key, parent)
+                else:
+                    self._unknown.append((key, parent))
+
+    def _tell_names(self, key: str) -> str:
+        """Return a sentence with the names that could have been meant."""
+        app_label = key.partition(":")[0]
+        if app_label not in {app_config.label for app_config in apps.get_app_configs()}:
+            return f"No installed app has the label {app_label!r}: look at INSTALLED_APPS."
+        names = [self.files[other].name for other in self.app_keys(app_label)]
+        if not names:
+            return f"{app_label} has no mass migrations: make one with makemassmigration."
+        return f"{app_label} has {join_words(names[-5:])}{' as its latest' if len(names) > 5 else ''}."
+
+
+class _Cache:
+    """The process's loader; a lock keeps threads from reading the files at the same time."""
+
+    PATIENCE_SECONDS: Final = 1.0
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.loader: MigrationLoader | None = None
+        self.is_reading = False
+        self.seen: dict[Path, int] = {}
+        self.looked_at = 0.0
+
+    def read(self) -> MigrationLoader:
+        if self.is_reading:
+            raise LoadError(
+                "The migrations were asked for while their files are being read. Do not ask for them when a "
+                "module is imported, but inside of a function."
+            )
+        self.is_reading = True
+        try:
+            self.loader = loader = MigrationLoader()
+        finally:
+            self.is_reading = False
+        self.seen, self.looked_at = _look(loader), time.monotonic()
+        return loader
+
+    def is_stale(self) -> bool:
+        """Look once a second whether a file was added, removed, or perhaps repaired.
+
+        The development server restarts when a loaded module changes, but does not know new and broken files.
+        """
+        if self.loader is None or self.is_reading or not settings.DEBUG:
+            return False
+        if time.monotonic() - self.looked_at < self.PATIENCE_SECONDS:
+            return False
+        self.looked_at = time.monotonic()
+        return _look(self.loader) != self.seen
+
+
+_cache: Final = _Cache()
+
+
+def _look(loader: MigrationLoader) -> dict[Path, int]:
+    """Return all files; a broken one with the time of its last change."""
+    found = {}
+    for app_config in apps.get_app_configs():
+        with suppress(LoadError):
+            folder = find_folder(app_config)
+            for file in folder.files if folder else ():
+                with suppress(OSError):
+                    found[file.path] = file.path.stat().st_mtime_ns if file.key in loader.broken else 0
+    return found
+
+
+def get_loader() -> MigrationLoader:
+    """Return the process's loader; the first call reads the files.
+
+    With ``DEBUG`` files that were added, removed or repaired since are noticed within a second.
+
+    Raises:
+        AppRegistryNotReady: Django is not set up yet.
+        ConfigurationError: ``MASSMIGRATION_MODULES`` has a value that cannot work.
+    """
+    if _cache.loader is not None and not settings.DEBUG:
+        return _cache.loader
+    with _cache.lock:
+        if _cache.loader is None or _cache.is_stale():
+            return _cache.read()
+        return _cache.loader
+
+
+def reload_loader() -> MigrationLoader:
+    """Forget what was imported of all folders, read them again, and return the new loader."""
+    with _cache.lock:
+        packages = {folder.package for folder in _cache.loader.folders.values()} if _cache.loader else set()
+        packages |= {package for config in apps.get_app_configs() if (package := get_modules_package(config))}
+        for module in list(sys.modules):
+            if any(module == package or module.startswith(f"{package}.") for package in packages):
+                del sys.modules[module]
+        importlib.invalidate_caches()
+        return _cache.read()
+
+
+def clear_loader() -> None:
+    """Forget the process's loader: the next ``get_loader()`` reads again, keeping what is imported."""
+    with _cache.lock:
+        _cache.loader = None
+        importlib.invalidate_caches()
+
+
+def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
+    if setting in {"INSTALLED_APPS", "MASSMIGRATION_MODULES"}:
+        clear_loader()
+
+
+setting_changed.connect(_on_setting_changed, dispatch_uid="massmigration.loader")
