@@ -1,0 +1,7 @@
+"""The admin pages: where every migration stands, and the buttons that start, stop and mend it."""
+
+from __future__ import annotations
+
+from massmigration.admin.record import MigrationRecordAdmin
+
+__all__ = ["MigrationRecordAdmin"]

@@ -1,0 +1,115 @@
+"""MigrationRecordAdmin: the read-only list of records, who may see and run, and the way to the pages."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import NoReverseMatch, URLPattern, reverse
+from django.utils.html import format_html
+
+from massmigration import api
+from massmigration.admin.facts import has_tables
+from massmigration.admin.pages import Pages
+from massmigration.exceptions import LoadError
+from massmigration.models import MigrationRecord
+
+if TYPE_CHECKING:
+    RecordAdmin = admin.ModelAdmin[MigrationRecord]
+else:
+    RecordAdmin = admin.ModelAdmin
+
+logger = logging.getLogger("massmigration")
+
+
+@admin.register(MigrationRecord)
+class MigrationRecordAdmin(RecordAdmin):
+    """Records are only read here: they are changed by what a person does on the page "Manage migrations"."""
+
+    list_display = ("migration", "status", "reason", "faked", "moved_at")
+    list_display_links = None
+    list_filter = ("status",)
+    search_fields = ("key",)
+    ordering = ("key",)  # Firestore cannot sort downwards, which is the admin's default
+    actions = None
+    show_full_result_count = False
+
+    @admin.display(description="Migration", ordering="key")
+    def migration(self, record: MigrationRecord) -> str:
+        """Return the key as a link to the migration's page."""
+        try:
+            return format_html('<a href="{}">{}</a>', self._get_url(record), record.key)
+        except NoReverseMatch:  # a record that something else has written
+            return record.key
+
+    def get_urls(self) -> list[URLPattern]:
+        """Put our pages before Django's own, whose last pattern takes everything."""
+        return [*Pages(self).get_urls(), *super().get_urls()]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds a record by hand."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: MigrationRecord | None = None) -> bool:
+        """Nobody changes a record's fields by hand."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: MigrationRecord | None = None) -> bool:
+        """Nobody deletes a record by hand; "Reset to not run…" does it with an event."""
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: MigrationRecord | None = None) -> bool:
+        """Those see the pages who may view records, or run migrations."""
+        return super().has_view_permission(request, obj) or self.may_run_some(request)
+
+    def may_run_some(self, request: HttpRequest) -> bool:
+        """Return whether this person may run migrations at all."""
+        return request.user.has_perm("massmigration.run_migration")
+
+    def has_run_permission(self, request: HttpRequest, key: str) -> bool:
+        """Return whether this person may start, stop and mend this migration.
+
+        Args:
+            request: Its user needs the permission ``massmigration.run_migration`` and the consent of the migration's
+                own ``has_run_permission``; one whose file does not work has no say.
+            key: The migration's key.
+        """
+        if not self.may_run_some(request):
+            return False
+        try:
+            migration = api.get_migration(key)
+        except LoadError:
+            return True
+        try:
+            return bool(migration.has_run_permission(request.user))
+        except Exception:  # the author's code; its error must not take the page down
+            logger.exception("%s: has_run_permission() raised an error; permission is refused", key)
+            return False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """List the records; where there is no table of them yet, show the page that says what to type."""
+        if not has_tables(self.get_queryset(request).db):
+            return HttpResponseRedirect(self._reverse("manage"))
+        return super().changelist_view(request, extra_context)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show the migration's page, which says more than the record's fields."""
+        record = self.get_object(request, unquote(object_id))
+        if record is None or not self.has_view_permission(request, record):
+            return super().change_view(request, object_id, form_url, extra_context)
+        return HttpResponseRedirect(self._get_url(record))
+
+    def _get_url(self, record: MigrationRecord) -> str:
+        return self._reverse("detail", str(record._state.db), record.app_label, record.name)
+
+    def _reverse(self, name: str, *arguments: str) -> str:
+        return reverse(f"admin:massmigration_{name}", args=arguments, current_app=self.admin_site.name)
