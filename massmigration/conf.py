@@ -69,8 +69,7 @@ class Conf:
         """Dotted package of the mass migrations per app label; None means that the app has none."""
         value = _read("MODULES", {})
         if not isinstance(value, dict) or not all(
-            isinstance(label, str) and (module is None or isinstance(module, str))
-            for label, module in value.items()
+            isinstance(label, str) and (module is None or isinstance(module, str)) for label, module in value.items()
         ):
             raise ConfigurationError(
                 f"MASSMIGRATION_MODULES is {value!r}, but it has to be a dictionary from app labels to "

@@ -11,6 +11,8 @@ from typing import Final, TypeVar
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from massmigration.exceptions import DatabaseLocked
+
 Result = TypeVar("Result")
 
 LOCK_PATIENCE_SECONDS: Final = 30.0
@@ -76,9 +78,7 @@ def write_transaction(db_alias: str) -> Iterator[None]:
         connection.transaction_mode = mode  # type: ignore[attr-defined]
 
 
-def run_write(
-    db_alias: str, write: Callable[[], Result], *, patience: float = LOCK_PATIENCE_SECONDS
-) -> Result:
+def run_write(db_alias: str, write: Callable[[], Result], *, patience: float = LOCK_PATIENCE_SECONDS) -> Result:
     """Call ``write`` in a write transaction, again while SQLite says that it is locked.
 
     Args:
@@ -88,6 +88,9 @@ def run_write(
 
     Returns:
         What ``write`` returned.
+
+    Raises:
+        DatabaseLocked: Another process kept the lock all the time.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -95,10 +98,12 @@ def run_write(
             with write_transaction(db_alias):
                 return write()
         except OperationalError as error:
-            if (
-                not is_locked(error)
-                or connections[db_alias].in_atomic_block
-                or time.monotonic() > deadline
-            ):
+            if not is_locked(error) or connections[db_alias].in_atomic_block:
                 raise
+            if time.monotonic() > deadline:
+                raise DatabaseLocked(
+                    f"Database '{db_alias}' was kept locked by another writer for {patience:g} seconds, so nothing was "
+                    "changed. Try again when its transaction has ended.",
+                    db_alias=db_alias,
+                ) from error
         time.sleep(random.uniform(0.005, 0.05))

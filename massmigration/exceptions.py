@@ -16,6 +16,7 @@
     ├── DependencyNotApplied      something that this migration needs is not applied yet
     ├── DatabaseNotAllowed        the migration does not run on this database
     ├── BackendUnreachable        the queue could not be told about the work
+    ├── DatabaseLocked            another writer kept SQLite's only write lock for too long
     ├── WaitTimedOut              waiting ended before the migration did
     ├── FenceLost                 another worker, or a person, took the shard away
     └── RetryLater                raised by authors: rest this shard for a while
@@ -123,6 +124,10 @@ class DatabaseNotAllowed(MassMigrationError):
 
 class BackendUnreachable(MassMigrationError):
     """The backend could not take the work; the record stays and can be recovered."""
+
+
+class DatabaseLocked(MassMigrationError):
+    """Another writer kept SQLite's only write lock for too long; nothing was changed."""
 
 
 class WaitTimedOut(MassMigrationError):

@@ -6,27 +6,25 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from django.db import connections, transaction
-from django.db.migrations.recorder import MigrationRecorder
+from django.db import transaction
 from django.utils import timezone
 
 from massmigration import recorder, states
 from massmigration.backends.base import get_backend, get_backend_path
 from massmigration.database import run_write
 from massmigration.databases import check_database
-from massmigration.definitions.base import BaseMigration, as_key
+from massmigration.definitions.base import BaseMigration
 from massmigration.engine.failures import describe
 from massmigration.engine.finish import make_finish_if_due
-from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import is_live
 from massmigration.exceptions import (
     BackendUnreachable,
-    DependencyNotApplied,
     IllegalMove,
     MassMigrationError,
 )
 from massmigration.loader import get_loader
 from massmigration.models import MigrationAttempt, MigrationFailure, MigrationRecord, MigrationShard
+from massmigration.readiness import check_definition, check_dependencies
 from massmigration.recorder import Author
 
 
@@ -91,16 +89,14 @@ def start(
     return _get_record(migration.key, db_alias)
 
 
-def restart(
-    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True
-) -> MigrationRecord:
+def restart(migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True) -> MigrationRecord:
     """Begin anew, from the first row, whatever was done before; arguments and errors as ``start``."""
     return start(migration, db_alias, author, enqueue=enqueue, action="restart")
 
 
 def pause(key: str, db_alias: str, author: Author) -> MigrationRecord:
     """Stop after the batch in hand; returns at once."""
-    _move_or_refuse(key, db_alias, "pause", author)
+    move_or_refuse(key, db_alias, "pause", author)
     return _get_record(key, db_alias)
 
 
@@ -112,27 +108,21 @@ def cancel(key: str, db_alias: str, author: Author) -> MigrationRecord:
             recorder.revoke_fences(record.attempt_uuid, db_alias)
             _keep_totals(record.attempt_uuid, db_alias)
 
-    _move_or_refuse(key, db_alias, "cancel", author, also=write)
+    move_or_refuse(key, db_alias, "cancel", author, also=write)
     return _get_record(key, db_alias)
 
 
-def resume(
-    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True
-) -> MigrationRecord:
+def resume(migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True) -> MigrationRecord:
     """Go on from the cursors after a pause; arguments as ``start``."""
     return _go_on(migration, db_alias, author, "resume", enqueue=enqueue)
 
 
-def retry(
-    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True
-) -> MigrationRecord:
+def retry(migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True) -> MigrationRecord:
     """Try what failed again, then go on from the cursors; arguments as ``start``."""
     return _go_on(migration, db_alias, author, "retry", enqueue=enqueue)
 
 
-def recover(
-    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True
-) -> MigrationRecord:
+def recover(migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True) -> MigrationRecord:
     """Hand shards whose worker is gone to a new one; does nothing while all of them are worked on."""
     record = recorder.get_record(migration.key, db_alias)
     status = record.status if record is not None else states.NOT_RUN
@@ -140,9 +130,7 @@ def recover(
         raise recorder.refuse(migration.key, db_alias, "recover", status)
     attempt_uuid = record.attempt_uuid
     if any(is_live(shard) for shard in recorder.get_shards(attempt_uuid, db_alias)):
-        recovered = run_write(
-            db_alias, lambda: recorder.revoke_fences(attempt_uuid, db_alias, only_expired=True)
-        )
+        recovered = run_write(db_alias, lambda: recorder.revoke_fences(attempt_uuid, db_alias, only_expired=True))
         if not recovered:
             return record
     return _go_on(migration, db_alias, author, "recover", enqueue=enqueue)
@@ -160,9 +148,7 @@ def fake(migration: BaseMigration, db_alias: str, author: Author) -> MigrationRe
             recorder.add_event(migration.key, db_alias, "fake", author)
             return
         same = record.attempt_uuid
-        if not recorder.move(
-            migration.key, db_alias, "fake", author, of_attempt=same, faked=True, reason="", error=""
-        ):
+        if not recorder.move(migration.key, db_alias, "fake", author, of_attempt=same, faked=True, reason="", error=""):
             raise _refuse_now(migration.key, db_alias, "fake")
         if same is not None:
             _keep_totals(same, db_alias)
@@ -179,72 +165,11 @@ def reset(key: str, db_alias: str, author: Author) -> None:
     if record is None or not run_write(
         db_alias, lambda: recorder.delete_record(key, db_alias, author, record.attempt_uuid)
     ):
-        raise _refuse_now(key, db_alias, "reset") if record is not None else recorder.refuse(
-            key, db_alias, "reset", status
+        raise (
+            _refuse_now(key, db_alias, "reset")
+            if record is not None
+            else recorder.refuse(key, db_alias, "reset", status)
         )
-
-
-def check_definition(migration: BaseMigration, db_alias: str) -> None:
-    """Raise InvalidDefinition if the engine cannot work the migration; reads no rows."""
-    make_kind = get_kind(migration)
-    if make_kind is not None:
-        make_kind(migration, db_alias)
-
-
-def check_dependencies(migration: BaseMigration, db_alias: str) -> None:
-    """Raise DependencyNotApplied if a mass migration or a Django migration has to be applied before."""
-    missing = []
-    for dependency in migration.dependencies:
-        record = recorder.get_record(as_key(dependency), db_alias)
-        if record is None or record.status != states.APPLIED:
-            missing.append(as_key(dependency))
-    if migration.schema_dependencies:
-        applied = set(MigrationRecorder(connections[db_alias]).applied_migrations())
-        missing += [f"{app}.{name}" for app, name in migration.schema_dependencies if (app, name) not in applied]
-    if missing:
-        raise DependencyNotApplied(
-            f"{migration.key} needs {', '.join(missing)} to be applied on database '{db_alias}' first. Apply it, then "
-            "start this one.",
-            key=migration.key,
-            db_alias=db_alias,
-            missing=missing,
-        )
-
-
-class RecordLifecycle:
-    """What ``BaseMigration`` offers to a hand-written ``launch()``."""
-
-    def mark_as_started(self, migration: BaseMigration, db_alias: str) -> None:
-        """Move the record to RUNNING, if it is not yet."""
-        author = _get_launch_author(migration)
-        run_write(db_alias, lambda: recorder.move(migration.key, db_alias, "begin", author))
-
-    def mark_as_finished(self, migration: BaseMigration, db_alias: str) -> None:
-        """Move the record to APPLIED."""
-        self.mark_as_started(migration, db_alias)
-
-        def keep(record: MigrationRecord) -> None:
-            if record.attempt_uuid is not None:
-                recorder.update_attempt(record.attempt_uuid, db_alias, finished_at=timezone.now())
-
-        _move_or_refuse(migration.key, db_alias, "finish", _get_launch_author(migration), also=keep)
-
-    def mark_as_errored(self, migration: BaseMigration, db_alias: str, error: BaseException | str) -> None:
-        """Move the record to FAILED and keep the error."""
-        sentence = error if isinstance(error, str) else describe(error)
-        _move_or_refuse(
-            migration.key,
-            db_alias,
-            "fail",
-            _get_launch_author(migration),
-            detail=sentence,
-            error=sentence,
-            reason=states.OPERATION_ERROR,
-        )
-
-    def check_dependencies(self, migration: BaseMigration, db_alias: str) -> None:
-        """Raise DependencyNotApplied if something is missing."""
-        check_dependencies(migration, db_alias)
 
 
 def _get_source_hash(key: str) -> str:
@@ -252,13 +177,7 @@ def _get_source_hash(key: str) -> str:
     return loader.source_hash(key) if key in loader.files else ""
 
 
-def _get_launch_author(migration: BaseMigration) -> Author:
-    return Author("launch()", "worker", sender=type(migration))
-
-
-def _go_on(
-    migration: BaseMigration, db_alias: str, author: Author, action: str, *, enqueue: bool
-) -> MigrationRecord:
+def _go_on(migration: BaseMigration, db_alias: str, author: Author, action: str, *, enqueue: bool) -> MigrationRecord:
     check_database(migration, db_alias)
     if enqueue:
         get_backend(migration).check_launch(db_alias, origin=author.origin)
@@ -276,7 +195,7 @@ def _go_on(
         recorder.wake_shards(record.attempt_uuid, db_alias)
 
     fields = {} if action == "recover" else {"reason": "", "error": ""}
-    _move_or_refuse(migration.key, db_alias, action, author, also=write, **fields)
+    move_or_refuse(migration.key, db_alias, action, author, also=write, **fields)
     if attempts:
         make_finish_if_due(migration, db_alias, attempts[-1])
         if enqueue:
@@ -317,11 +236,7 @@ def _retry_failures(migration: BaseMigration, attempt_uuid: uuid.UUID, db_alias:
 
 
 def _keep_totals(attempt_uuid: uuid.UUID, db_alias: str) -> None:
-    ranges = [
-        shard
-        for shard in recorder.get_shards(attempt_uuid, db_alias)
-        if shard.kind == MigrationShard.RANGE
-    ]
+    ranges = [shard for shard in recorder.get_shards(attempt_uuid, db_alias) if shard.kind == MigrationShard.RANGE]
     recorder.update_attempt(
         attempt_uuid,
         db_alias,
@@ -332,7 +247,7 @@ def _keep_totals(attempt_uuid: uuid.UUID, db_alias: str) -> None:
     )
 
 
-def _move_or_refuse(
+def move_or_refuse(
     key: str,
     db_alias: str,
     action: str,
@@ -350,9 +265,11 @@ def _move_or_refuse(
         if record is None or not recorder.move(
             key, db_alias, action, author, of_attempt=record.attempt_uuid, detail=detail, **fields
         ):
-            raise recorder.refuse(key, db_alias, action, status) if not states.is_legal(
-                action, status
-            ) else _refuse_now(key, db_alias, action)
+            raise (
+                recorder.refuse(key, db_alias, action, status)
+                if not states.is_legal(action, status)
+                else _refuse_now(key, db_alias, action)
+            )
         if also is not None:
             also(record)
 
@@ -365,9 +282,7 @@ def _refuse_now(key: str, db_alias: str, action: str) -> IllegalMove:
     return recorder.refuse(key, db_alias, action, record.status if record is not None else states.NOT_RUN)
 
 
-def _launch_after_commit(
-    migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, author: Author
-) -> None:
+def _launch_after_commit(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, author: Author) -> None:
     def launch() -> None:
         shards = recorder.get_shards(attempt_uuid, db_alias)
         ready = [shard.pk for shard in shards if shard.status == MigrationShard.READY]

@@ -76,7 +76,8 @@ class MigrationAttempt(models.Model):
 class MigrationShard(models.Model):
     """A range of keys, worked off as one resumable unit; also the planning and the finish of an attempt.
 
-    ``lower`` (exclusive), ``upper`` (inclusive) and ``cursor`` are keys as ``engine/keys.py`` encodes them; None is open.
+    ``lower`` (exclusive), ``upper`` (inclusive) and ``cursor`` are keys as ``engine/keys.py`` encodes them; None is
+    open.
     """
 
     PLAN, RANGE, FINISH = "plan", "range", "finish"

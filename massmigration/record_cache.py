@@ -32,9 +32,7 @@ def read_standing(key: str, db_alias: str) -> Standing:
         key: The migration's key.
         db_alias: The database.
     """
-    row = (
-        MigrationRecord.objects.using(db_alias).filter(pk=key).values_list("status", "attempt_uuid").first()
-    )
+    row = MigrationRecord.objects.using(db_alias).filter(pk=key).values_list("status", "attempt_uuid").first()
     standing = Standing(*row) if row else _NOT_RUN
     _cache[db_alias, key] = time.monotonic(), standing
     return standing

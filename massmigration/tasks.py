@@ -103,9 +103,7 @@ def work(
         on_progress()
 
 
-def _claim_next(
-    migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, worker: str
-) -> MigrationShard | None:
+def _claim_next(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, worker: str) -> MigrationShard | None:
     if make_finish_if_due(migration, db_alias, attempt_uuid):
         logger.debug("%s: every range is done", migration.key)
     shards = recorder.get_shards(attempt_uuid, db_alias)

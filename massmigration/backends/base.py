@@ -37,9 +37,7 @@ class BaseBackend(ABC):
         self.params = params
 
     @abstractmethod
-    def enqueue(
-        self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0
-    ) -> None:
+    def enqueue(self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0) -> None:
         """Have a task function called later.
 
         Args:
@@ -49,9 +47,7 @@ class BaseBackend(ABC):
             delay_seconds: Call it no earlier than this.
         """
 
-    def launch(
-        self, key: str, db_alias: str, attempt_uuid: uuid.UUID, shard_ids: Sequence[str]
-    ) -> str:
+    def launch(self, key: str, db_alias: str, attempt_uuid: uuid.UUID, shard_ids: Sequence[str]) -> str:
         """Set the open shards of an attempt going; called after the commit of what made them ready.
 
         Args:
@@ -67,7 +63,7 @@ class BaseBackend(ABC):
             self.enqueue(RUN_SHARD, {"shard_id": shard_id, "db_alias": db_alias}, db_alias=db_alias)
         return ""
 
-    def check_launch(self, db_alias: str, *, origin: str) -> None:
+    def check_launch(self, db_alias: str, *, origin: str) -> None:  # noqa: B027 - most backends have no objection
         """Raise ConfigurationError if a launch from here cannot work.
 
         Args:
@@ -84,7 +80,8 @@ def _import_backend(path: str) -> type[BaseBackend]:
         raise
     except ImportError as error:
         raise ConfigurationError(
-            f"The backend '{path}' cannot be imported: {error}. Correct MASSMIGRATION_BACKEND or the migration's backend."
+            f"The backend '{path}' cannot be imported: {error}. Correct MASSMIGRATION_BACKEND, or the migration's "
+            "backend."
         ) from error
     if not (isinstance(backend, type) and issubclass(backend, BaseBackend)):
         raise ConfigurationError(f"The backend '{path}' is not a subclass of BaseBackend. Name one that is.")

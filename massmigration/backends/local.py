@@ -30,14 +30,10 @@ class LocalBackend(BaseBackend):
 
     has_workers: ClassVar[bool] = False
 
-    def enqueue(
-        self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0
-    ) -> None:
+    def enqueue(self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0) -> None:
         """Do nothing: workers find what is to do in the shard table."""
 
-    def launch(
-        self, key: str, db_alias: str, attempt_uuid: uuid.UUID, shard_ids: Sequence[str]
-    ) -> str:
+    def launch(self, key: str, db_alias: str, attempt_uuid: uuid.UUID, shard_ids: Sequence[str]) -> str:
         """Start one detached process that works on the attempt, and return the path of its log."""
         log_path = make_log_path(key, attempt_uuid)
         start_detached(make_worker_command(key, db_alias, attempt_uuid), log_path)
@@ -100,7 +96,8 @@ def make_log_path(key: str, attempt_uuid: uuid.UUID) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise BackendUnreachable(
-            f"The folder for logs, {folder}, cannot be made: {error.strerror}. Set MASSMIGRATION_LOG_DIR to one that can."
+            f"The folder for logs, {folder}, cannot be made: {error.strerror}. Set MASSMIGRATION_LOG_DIR to one that "
+            "can."
         ) from error
     name = re.sub(r"\W+", "-", key)
     return folder / f"{name}-{attempt_uuid.hex[:8]}.log"

@@ -14,8 +14,8 @@ from django.utils import timezone
 from massmigration import recorder
 from massmigration.conf import conf
 from massmigration.database import run_write, write_transaction
+from massmigration.engine.behaviour import Batch, Kind, Written
 from massmigration.engine.failures import SwallowedDatabaseError, get_repr, is_passing, make_failure
-from massmigration.engine.kinds import Batch, Kind
 from massmigration.engine.pacing import Pacer
 from massmigration.exceptions import FenceLost, InvalidDefinition, RetryLater
 from massmigration.models import MigrationFailure, MigrationShard
@@ -103,12 +103,14 @@ class BatchRunner:
         started_at = time.monotonic()
         limit = self._limit_in_isolation or self.pacer.size
         for visit in range(REVISITS + 1):
+            self.kind.insists = visit == REVISITS and self.kind.migration.atomic
             try:
-                batch = self._work(limit, is_last_visit=visit == REVISITS)
+                batch = self._work(limit)
                 break
             except _RowsChanged:
                 self.kind.note_error()
                 logger.debug("%s: rows changed meanwhile are visited again", self.shard.key)
+        self.kind.insists = False
         if batch.cursor is None:
             return False
         self.kind.note_commit(batch)
@@ -120,49 +122,51 @@ class BatchRunner:
             self.pacer.note_batch(len(batch.objects), time.monotonic() - started_at)
         return True
 
-    def _work(self, limit: int, *, is_last_visit: bool) -> Batch:
+    def _work(self, limit: int) -> Batch:
         kind = self.kind
-        reads_inside = kind.reads_inside or (is_last_visit and kind.migration.atomic)
-        operates_inside = kind.operates_inside or reads_inside
         batch: Batch | None = None
-        if not reads_inside:
+        if not (kind.reads_inside or kind.insists):
             batch = self._fetch(limit)
             if batch.cursor is None:
                 return batch
-            if not operates_inside and batch.objects:
-                kind.operate(batch)
+        operates_inside = kind.operates_inside or kind.insists
+        if batch is not None and not operates_inside:
+            self._operate(batch)
         with write_transaction(kind.work_alias):
             if batch is None:
                 batch = self._fetch(limit)
                 if batch.cursor is None:
                     return batch
-            if operates_inside and batch.objects:
-                kind.operate(batch)
+            if operates_inside:
+                self._operate(batch)
                 self._check_transaction()
             elif batch.objects and kind.find_stale(batch):
                 raise _RowsChanged
-            written = kind.write(batch, self.shard) if batch.objects else None
-            fields = self._get_progress(batch)
-            if written is not None and written.changed is not None:
-                fields["changed"] = self.shard.changed + written.changed
-            if written is not None and written.left_matching:
-                fields["left_matching"] = self.shard.left_matching + written.left_matching
+            written = kind.write(batch, self.shard) if batch.objects else Written(0)
+            fields = self._get_progress(batch, written)
             if kind.work_alias == self.db_alias:
-                self._advance(fields)
-        if kind.work_alias != self.db_alias:
+                recorder.advance_shard(self.shard, self.db_alias, **fields)
+        self._note_advance(fields)
+        return batch
+
+    def _note_advance(self, fields: dict[str, Any]) -> None:
+        if self.kind.work_alias != self.db_alias:
             # Two databases have no common commit: a crash here repeats the batch, but loses nothing.
-            with write_transaction(self.db_alias):
-                self._advance(fields)
+            run_write(self.db_alias, lambda: recorder.advance_shard(self.shard, self.db_alias, **fields))
         for name, value in fields.items():
             setattr(self.shard, name, value)
-        return batch
+
+    def _operate(self, batch: Batch) -> None:
+        if batch.objects:
+            self.kind.operate(batch)
 
     def _fetch(self, limit: int) -> Batch:
         self._batch = self.kind.fetch(self.shard, self.pacer, limit)
         if self._batch.cursor is not None and self._batch.cursor == self.shard.cursor:
             raise InvalidDefinition(
-                f"A batch of {self.shard.key} does not move the cursor {self.shard.cursor}, so it would be repeated for "
-                "ever. Let get_items() yield a cursor that no other item of the shard has, and begin after the one given.",
+                f"A batch of {self.shard.key} does not move the cursor {self.shard.cursor}, so it would be repeated "
+                "for ever. Let get_items() yield a cursor that no other item of the shard has, and begin after the "
+                "one given.",
                 key=self.shard.key,
             )
         return self._batch
@@ -175,20 +179,19 @@ class BatchRunner:
                 "transaction.atomic(using=db_alias) and catch the error around it"
             )
 
-    def _get_progress(self, batch: Batch) -> dict[str, Any]:
+    def _get_progress(self, batch: Batch, written: Written) -> dict[str, Any]:
         now = timezone.now()
         return {
             "cursor": batch.cursor,
             "processed": self.shard.processed + len(batch.objects),
+            "changed": self.shard.changed + (written.changed or 0),
+            "left_matching": self.shard.left_matching + written.left_matching,
             "batches": self.shard.batches + 1,
             "batch_size": self.pacer.size,
             "rate": self.pacer.rate,
             "last_progress_at": now,
             "lease_expires_at": now + timedelta(seconds=conf.lease_seconds),
         }
-
-    def _advance(self, fields: dict[str, Any]) -> None:
-        recorder.advance_shard(self.shard, self.db_alias, **fields)
 
     def _read_shard(self) -> MigrationShard | None:
         try:
@@ -238,7 +241,7 @@ class BatchRunner:
             self._suspect = (self.shard.cursor,)
             self._limit_in_isolation = 1
             return
-        if batch is None or not batch.objects:
+        if batch is None or not batch.objects or not self.kind.isolates:
             raise ObjectFailed(make_failure(self.shard, None, "", error), None) from error
         failure = make_failure(self.shard, batch.keys(0), get_repr(batch.objects[0]), error)
         raise ObjectFailed(failure, batch.cursor) from error

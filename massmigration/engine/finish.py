@@ -12,7 +12,8 @@ from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration, WorkedMigration
 from massmigration.engine.counting import Count, count_rows
 from massmigration.engine.failures import describe
-from massmigration.engine.kinds import get_kind, get_table, is_until_empty
+from massmigration.engine.kinds import get_kind
+from massmigration.engine.rows import get_table, is_until_empty
 from massmigration.engine.sharding import plan_ranges
 from massmigration.exceptions import MassMigrationError
 from massmigration.models import MigrationFailure, MigrationShard
@@ -79,9 +80,7 @@ def run_finish(shard: MigrationShard, migration: WorkedMigration, db_alias: str,
         FenceLost: Another worker does it.
     """
     ranges = [
-        other
-        for other in recorder.get_shards(shard.attempt_uuid, db_alias)
-        if other.kind == MigrationShard.RANGE
+        other for other in recorder.get_shards(shard.attempt_uuid, db_alias) if other.kind == MigrationShard.RANGE
     ]
     failures = recorder.get_failures(shard.attempt_uuid, db_alias)
     open_count = sum(failure.status == MigrationFailure.OPEN for failure in failures)
@@ -111,9 +110,7 @@ def run_finish(shard: MigrationShard, migration: WorkedMigration, db_alias: str,
             finished_at=timezone.now(),
             warning=warning,
         )
-        recorder.move(
-            shard.key, db_alias, "finish", author, of_attempt=shard.attempt_uuid, detail=warning
-        )
+        recorder.move(shard.key, db_alias, "finish", author, of_attempt=shard.attempt_uuid, detail=warning)
 
     _write_end(shard, db_alias, apply)
 
@@ -160,9 +157,7 @@ def _catch_up(
         )
     return [
         MigrationShard(
-            id=MigrationShard.make_id(
-                shard.attempt_uuid, MigrationShard.RANGE, shard.pass_number + 1, number
-            ),
+            id=MigrationShard.make_id(shard.attempt_uuid, MigrationShard.RANGE, shard.pass_number + 1, number),
             attempt_uuid=shard.attempt_uuid,
             key=shard.key,
             kind=MigrationShard.RANGE,

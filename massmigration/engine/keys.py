@@ -160,7 +160,8 @@ class KeyCodec:
             Upper bounds (inclusive) of all ranges but the last, rising. The keys need not exist.
         """
         kind = self.kinds[0]
-        assert kind.to_integer is not None and kind.from_integer is not None
+        assert kind.to_integer is not None
+        assert kind.from_integer is not None
         low, high = kind.to_integer(smallest), kind.to_integer(largest)
         width = high - low + 1
         bounds = {low + width * number // count - 1 for number in range(1, count)}

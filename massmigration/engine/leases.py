@@ -19,7 +19,7 @@ from massmigration import recorder
 from massmigration.conf import conf
 from massmigration.database import is_in_memory, run_write
 from massmigration.definitions.base import BaseMigration
-from massmigration.exceptions import FenceLost
+from massmigration.exceptions import DatabaseLocked, FenceLost
 from massmigration.models import MigrationShard
 
 logger = logging.getLogger("massmigration")
@@ -47,9 +47,7 @@ def is_claimable(shard: MigrationShard) -> bool:
         return False
     if shard.status == MigrationShard.READY:
         return True
-    return shard.status == MigrationShard.RUNNING and (
-        shard.lease_expires_at is None or shard.lease_expires_at < now
-    )
+    return shard.status == MigrationShard.RUNNING and (shard.lease_expires_at is None or shard.lease_expires_at < now)
 
 
 def is_live(shard: MigrationShard) -> bool:
@@ -64,9 +62,10 @@ def is_live(shard: MigrationShard) -> bool:
 def claim(shard: MigrationShard, migration: BaseMigration, db_alias: str, worker: str) -> bool:
     """Try to take a shard; return whether this worker holds it now, and update ``shard`` if so."""
     bound = get_max_workers(migration, db_alias)
-    return run_write(
-        db_alias, lambda: recorder.claim_shard(shard, db_alias, worker, conf.lease_seconds, bound)
-    )
+    try:
+        return run_write(db_alias, lambda: recorder.claim_shard(shard, db_alias, worker, conf.lease_seconds, bound))
+    except DatabaseLocked:  # by an operation that takes long, most likely: it is alive
+        return False
 
 
 def release(shard: MigrationShard, db_alias: str, *, rest_seconds: float = 0, waiting_for: str = "") -> None:

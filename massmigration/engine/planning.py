@@ -7,7 +7,8 @@ from django.utils import timezone
 from massmigration import recorder
 from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
-from massmigration.engine.kinds import get_kind, get_table, is_until_empty
+from massmigration.engine.kinds import get_kind
+from massmigration.engine.rows import get_table, is_until_empty
 from massmigration.engine.sharding import plan_parts
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author
@@ -40,9 +41,7 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
         run_write(db_alias, lambda: recorder.advance_shard(shard, db_alias, **done))
         return
     plan = plan_parts(migration, db_alias)
-    until_empty = isinstance(migration, QuerysetMigration) and is_until_empty(
-        migration, get_table(migration, db_alias)
-    )
+    until_empty = isinstance(migration, QuerysetMigration) and is_until_empty(migration, get_table(migration, db_alias))
     shards = [
         MigrationShard(
             id=MigrationShard.make_id(shard.attempt_uuid, MigrationShard.RANGE, 1, number),
@@ -64,8 +63,8 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
         recorder.update_attempt(
             shard.attempt_uuid,
             db_alias,
-            total=plan.count.number,
-            total_is_estimate=plan.count.is_estimate,
+            total=plan.size.number,
+            total_is_estimate=plan.size.is_estimate,
             until_empty=until_empty,
         )
         recorder.move(shard.key, db_alias, "begin", author, of_attempt=shard.attempt_uuid)

@@ -40,8 +40,8 @@ class ShardProgress:
 class Progress:
     """Where one migration stands on one database. Unknown is None.
 
-    The fields down to ``error`` are those of ``showmassmigrations --format json``; times are aware, ``rate`` is in objects
-    per second, ``eta_seconds`` in seconds, ``percent`` is at most 99 before the end.
+    The fields down to ``error`` are those of ``showmassmigrations --format json``; times are aware, ``rate`` is in
+    objects per second, ``eta_seconds`` in seconds, ``percent`` is at most 99 before the end.
     """
 
     key: str
@@ -212,9 +212,4 @@ def _get_stall(record: MigrationRecord, shards: list[MigrationShard]) -> dict[st
 
 
 def _get_shard_progress(shard: MigrationShard) -> ShardProgress:
-    return ShardProgress(
-        **{
-            field.name: getattr(shard, field.name)
-            for field in fields(ShardProgress)
-        }
-    )
+    return ShardProgress(**{field.name: getattr(shard, field.name) for field in fields(ShardProgress)})

@@ -14,9 +14,9 @@ from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.definitions.custom import CustomMigration
 from massmigration.engine.counting import Count, count_rows, estimate_table
-from massmigration.engine.kinds import get_table
 from massmigration.engine.leases import is_live
 from massmigration.engine.querysets import KeyRange, Table
+from massmigration.engine.rows import get_table
 from massmigration.models import MigrationShard
 
 ROWS_PER_SHARD: Final = 2_000
@@ -42,7 +42,7 @@ class Plan(NamedTuple):
     """The parts of an attempt's first pass, and how many objects they hold."""
 
     parts: list[Part]
-    count: Count
+    size: Count
 
 
 def plan_parts(migration: BaseMigration, db_alias: str) -> Plan:
@@ -72,9 +72,7 @@ def plan_ranges(migration: QuerysetMigration, table: Table) -> list[Part]:
     return [Part(lower, upper, None, None) for lower, upper in zip(lowers, uppers, strict=True)]
 
 
-def split_largest(
-    migration: BaseMigration, shards: list[MigrationShard], db_alias: str
-) -> MigrationShard | None:
+def split_largest(migration: BaseMigration, shards: list[MigrationShard], db_alias: str) -> MigrationShard | None:
     """Cut the largest range that another worker is at in two, and return the new shard for an idle one.
 
     Args:
@@ -89,9 +87,7 @@ def split_largest(
         return None
     table = get_table(migration, db_alias)
     candidates = [
-        shard
-        for shard in shards
-        if shard.kind == MigrationShard.RANGE and shard.payload is None and is_live(shard)
+        shard for shard in shards if shard.kind == MigrationShard.RANGE and shard.payload is None and is_live(shard)
     ]
     best: tuple[int, MigrationShard, Any] | None = None
     for shard in candidates:
@@ -191,9 +187,6 @@ def _find_middle(table: Table, keys: KeyRange) -> tuple[Any, int]:
         return middles[0], size
     for step in STEPS:
         middle = table.find_window_end(keys, step)
-        if (
-            middle is not None
-            and table.find_window_end(KeyRange(middle, keys.upto), STEPS[-1] // 2) is not None
-        ):
+        if middle is not None and table.find_window_end(KeyRange(middle, keys.upto), STEPS[-1] // 2) is not None:
             return middle, step
     return None, 0

@@ -82,10 +82,11 @@ class Slice:
         except FinishRefused as refusal:
             return self._fail(refusal.reason, str(refusal))
         except ObjectFailed as failed:
-            sentence = f"{describe(failed.__cause__ or failed)}"
-            if failed.failure.object_key is not None:
-                sentence += f" (object {failed.failure.object_key})"
-            return self._fail(states.OPERATION_ERROR, sentence, failed.failure)
+            failure = failed.failure
+            sentence = describe(failed.__cause__ or failed)
+            if failure.object_key is not None:
+                sentence += f" (object '{failure.object_repr}' with key {failure.object_key})"
+            return self._fail(states.OPERATION_ERROR, sentence, failure)
         except Exception as error:
             logger.exception("%s: shard %s failed", self.shard.key, self.shard.pk)
             connections[self.db_alias].close_if_unusable_or_obsolete()
@@ -180,8 +181,6 @@ class Slice:
             self.shard.key,
             self.db_alias,
             sentence,
-            extra={
-                "json_fields": {"key": self.shard.key, "db_alias": self.db_alias, "shard": self.shard.pk}
-            },
+            extra={"json_fields": {"key": self.shard.key, "db_alias": self.db_alias, "shard": self.shard.pk}},
         )
         return FAILED

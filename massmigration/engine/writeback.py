@@ -177,12 +177,9 @@ def _write_postgresql(
     arrays = ", ".join(f"%s::{field.rel_db_type(connection)}[]" for field in columns)
     names = [f"c{number}" for number in range(len(columns))]
     assignments = ", ".join(
-        f"{quote(field.column)} = v.{name}"
-        for field, name in zip(fields, names[len(pk_fields) :], strict=True)
+        f"{quote(field.column)} = v.{name}" for field, name in zip(fields, names[len(pk_fields) :], strict=True)
     )
-    matches = " AND ".join(
-        f"t.{quote(field.column)} = v.{name}" for field, name in zip(pk_fields, names, strict=False)
-    )
+    matches = " AND ".join(f"t.{quote(field.column)} = v.{name}" for field, name in zip(pk_fields, names, strict=False))
     sql = (
         f"UPDATE {quote(table._meta.db_table)} AS t SET {assignments} "
         f"FROM unnest({arrays}) AS v({', '.join(names)}) WHERE {matches}"
@@ -201,8 +198,7 @@ def _write_sqlite(
     quote = connection.ops.quote_name
     columns = [*pk_fields, *fields]
     assignments = ", ".join(
-        f"{quote(field.column)} = v.column{number}"
-        for number, field in enumerate(fields, start=len(pk_fields) + 1)
+        f"{quote(field.column)} = v.column{number}" for number, field in enumerate(fields, start=len(pk_fields) + 1)
     )
     matches = " AND ".join(
         f"{quote(table._meta.db_table)}.{quote(field.column)} = v.column{number}"

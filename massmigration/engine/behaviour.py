@@ -1,0 +1,113 @@
+"""What the engine asks of a kind of migration: read a batch, work it, write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connections
+
+from massmigration.conf import conf
+from massmigration.engine.pacing import Pacer
+from massmigration.engine.writeback import Snapshot
+from massmigration.models import MigrationShard
+
+
+@dataclass
+class Batch:
+    """The objects handled in one transaction.
+
+    Attributes:
+        objects: Model instances, primary keys or items.
+        cursor: Where the shard stands once the batch is done, encoded; None if nothing is left to do.
+        keys: The encoded key of an object by its index.
+        snapshot: The values that the objects were loaded with.
+        is_cut: Whether the operation was stopped before the batch's end.
+    """
+
+    objects: list[Any]
+    cursor: str | None
+    keys: Callable[[int], str]
+    snapshot: Snapshot | None = None
+    is_cut: bool = False
+
+    def cut(self, count: int) -> None:
+        """Keep the first ``count`` objects only: the others are the next batch's."""
+        if count < len(self.objects):
+            self.cursor = self.keys(count - 1)
+            self.objects = self.objects[:count]
+            self.is_cut = True
+
+
+@dataclass
+class Written:
+    """What a batch did: objects changed (None if unknown), and how many of them the queryset still finds."""
+
+    changed: int | None = None
+    left_matching: int = 0
+
+
+@dataclass
+class Kind:
+    """The behaviour of one migration on one shard.
+
+    Attributes:
+        migration: The definition.
+        db_alias: The database that is migrated.
+        should_stop: Asked between two objects: whether to end the batch early.
+        work_alias: The database that the operation reads and writes.
+        reads_inside: Whether a batch is read in the transaction that writes it.
+        operates_inside: Whether the operation is called in that transaction.
+        batch_seconds: How long a batch should take.
+        gap_seconds: How long to leave the database alone between two batches.
+        isolates: Whether an object that raised is tried once more.
+        insists: Set for a batch whose rows somebody kept changing: it is read, locked and worked in one transaction.
+    """
+
+    migration: Any
+    db_alias: str
+    should_stop: Callable[[], bool] = lambda: False
+    work_alias: str = field(init=False)
+    reads_inside: bool = field(default=False, init=False)
+    operates_inside: bool = field(default=True, init=False)
+    batch_seconds: float = field(init=False)
+    gap_seconds: float = field(default=0.0, init=False)
+    isolates: bool = field(default=True, init=False)
+    insists: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.work_alias = self.db_alias
+        self.batch_seconds = conf.batch_seconds
+        if not self.migration.atomic:
+            self.operates_inside = False
+        elif connections[self.db_alias].vendor == "sqlite":
+            # Whoever writes keeps all others from writing: short batches, with gaps in which a pause gets in.
+            self.batch_seconds = min(self.batch_seconds, 0.1)
+            self.gap_seconds = 0.02
+
+    def make_pacer(self, shard: MigrationShard) -> Pacer:
+        """Return the shard's pacer, which begins where the last worker's ended."""
+        return Pacer(self.batch_seconds, self.migration.batch_size, shard.batch_size)
+
+    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
+        """Read the next batch of at most ``limit`` objects behind the shard's cursor."""
+        raise NotImplementedError
+
+    def operate(self, batch: Batch) -> None:
+        """Call the author's operation."""
+        raise NotImplementedError
+
+    def find_stale(self, batch: Batch) -> bool:
+        """Return whether somebody changed a row of the batch since it was read; such rows are read again."""
+        return False
+
+    def write(self, batch: Batch, shard: MigrationShard) -> Written:
+        """Write what the operation left to the engine."""
+        return Written()
+
+    def note_commit(self, batch: Batch) -> None:
+        """Learn that a batch is done."""
+
+    def note_error(self) -> None:
+        """Learn that a batch was rolled back, so that it is read anew."""

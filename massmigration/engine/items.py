@@ -1,0 +1,91 @@
+"""The kinds that do not go through rows: one call, or items from the author's generator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from massmigration.definitions.custom import CustomMigration
+from massmigration.engine.behaviour import Batch, Kind
+from massmigration.engine.pacing import Pacer
+from massmigration.models import MigrationShard
+
+
+class SimpleKind(Kind):
+    """One call, one transaction, one object: the whole operation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.gap_seconds = 0.0
+        self.isolates = False
+
+    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
+        """Return the one call that there is, until the cursor says that it is done."""
+        if shard.cursor is not None:
+            return Batch([], None, json.dumps)
+        return Batch([self.migration], json.dumps(1), lambda index: json.dumps("operation"))
+
+    def operate(self, batch: Batch) -> None:
+        """Call the operation."""
+        self.migration.operation(self.db_alias)
+
+
+class CustomKind(Kind):
+    """Items of anything, pulled from the author's generator before the transaction begins."""
+
+    migration: CustomMigration
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._items: Iterator[tuple[Any, Any]] | None = None
+        self._pulled: list[tuple[str, Any]] = []
+
+    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
+        """Pull the next items from the author's generator, which is kept open between batches."""
+        if self._items is None:
+            self._items = self._get_items(shard)
+        while len(self._pulled) < limit:
+            try:
+                cursor, item = next(self._items)
+            except StopIteration:
+                break
+            self._pulled.append((json.dumps(cursor), item))
+        pulled = self._pulled[:limit]
+        return Batch(
+            [item for _, item in pulled],
+            pulled[-1][0] if pulled else None,
+            lambda index: pulled[index][0],
+        )
+
+    def _get_items(self, shard: MigrationShard) -> Iterator[tuple[Any, Any]]:
+        cursor = None if shard.cursor is None else json.loads(shard.cursor)
+        payload = shard.payload or {}
+        items = iter(self.migration.get_items(payload.get("shard"), cursor, self.db_alias))
+        if "keys" not in payload:
+            return items
+        wanted = set(payload["keys"])
+        return ((at, item) for at, item in items if json.dumps(at) in wanted)
+
+    def operate(self, batch: Batch) -> None:
+        """Call the operation for each item, or once if the author wrote ``operation_many``."""
+        if type(self.migration).operation_many is not CustomMigration.operation_many:
+            self.migration.operation_many(batch.objects, self.db_alias)
+            return
+        for number, item in enumerate(batch.objects, start=1):
+            self.migration.operation(item, self.db_alias)
+            if number < len(batch.objects) and self.should_stop():
+                batch.cut(number)
+                return
+
+    def note_commit(self, batch: Batch) -> None:
+        """Drop the items that are done."""
+        del self._pulled[: len(batch.objects)]
+
+    def note_error(self) -> None:
+        """Begin the generator anew, from the cursor: its items may be spoiled."""
+        self._pulled.clear()
+        with suppress(Exception):
+            getattr(self._items, "close", lambda: None)()
+        self._items = None

@@ -1,0 +1,191 @@
+"""The kinds that go through a queryset: read in windows of keys, locked or compared, visited once."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from django.db import connections
+
+from massmigration.conf import conf
+from massmigration.database import has_row_locks
+from massmigration.definitions.base import QuerysetMigration
+from massmigration.definitions.batch import BatchMigration
+from massmigration.definitions.mapper import MapperMigration
+from massmigration.engine.behaviour import Batch, Kind, Written
+from massmigration.engine.keys import check_key
+from massmigration.engine.pacing import Pacer
+from massmigration.engine.querysets import KeyRange, Reading, Table, check_queryset, filters_on
+from massmigration.engine.writeback import Snapshot, get_fields, write_objects
+from massmigration.exceptions import InvalidDefinition
+from massmigration.models import MigrationShard
+
+
+class QuerysetKind(Kind):
+    """What goes through a queryset in the order of its keys, window by window."""
+
+    migration: QuerysetMigration
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.work_alias = self.migration.other_database or self.db_alias
+        self.table = get_table(self.migration, self.db_alias)
+        self._locks = self.operates_inside and self.migration.lock_rows and has_row_locks(self.work_alias)
+        self.reads_inside = self.operates_inside
+        self.until_empty = is_until_empty(self.migration, self.table)
+
+    @property
+    def locks(self) -> bool:
+        """Whether the batch's rows are locked when they are read."""
+        return self._locks or (self.insists and has_row_locks(self.work_alias))
+
+    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
+        """Read the next matching rows, window by window, for no longer than a batch may take."""
+        if shard.payload is not None:
+            return self._fetch_listed(shard, shard.payload["keys"])
+        codec, started_at = self.table.codec, time.monotonic()
+        after = shard.cursor if shard.cursor is not None else shard.lower
+        keys = KeyRange(
+            None if after is None else codec.decode(after),
+            None if shard.upper is None else codec.decode(shard.upper),
+        )
+        while True:
+            began_at = time.monotonic()
+            end = None if self.table.is_whole else self.table.find_window_end(keys, max(pacer.window, limit))
+            reading = self._read(keys if end is None else KeyRange(keys.after, end), limit)
+            now = time.monotonic()
+            if not self.table.is_whole:
+                pacer.note_window(reading.is_full, now - began_at)
+            if reading.rows or end is None or now - started_at > self.batch_seconds:
+                break
+            keys = KeyRange(end if not reading.is_full else reading.last, keys.upto)
+        last = reading.last if reading.is_full or end is None else end
+        cursor = None if last is None else codec.encode(last)
+        return self._make_batch(reading.rows, cursor)
+
+    def _fetch_listed(self, shard: MigrationShard, listed: list[str]) -> Batch:
+        number = 0 if shard.cursor is None else json.loads(shard.cursor)
+        if number >= len(listed):
+            return Batch([], None, json.dumps)
+        rows = self._read_listed([self.table.codec.decode(listed[number])])
+        return self._make_batch(rows, json.dumps(number + 1))
+
+    def _make_batch(self, rows: list[Any], cursor: str | None) -> Batch:
+        return Batch(rows, cursor, lambda index: self.table.codec.encode(self._get_key(rows[index])))
+
+    def _get_key(self, row: Any) -> Any:
+        return row.pk
+
+    def _read(self, keys: KeyRange, limit: int) -> Reading:
+        return self.table.read_objects(keys, limit, lock=self.locks)
+
+    def _read_listed(self, values: list[Any]) -> list[Any]:
+        return self.table.read_listed(values, lock=self.locks)
+
+
+class MapperKind(QuerysetKind):
+    """One call for each object; with ``update_fields`` the engine writes."""
+
+    migration: MapperMigration
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        model = self.table.queryset.model
+        self.fields = get_fields(model, self.migration.update_fields, self.migration.key)
+        if self.fields:
+            self._load_fields()
+        # With the fields declared the operation needs no transaction: rows are locked, or compared when written.
+        if self.fields and self.operates_inside and not self.locks:
+            self.reads_inside = self.operates_inside = False
+            self.batch_seconds, self.gap_seconds = conf.batch_seconds, 0.0
+
+    def _load_fields(self) -> None:
+        names, is_deferred = self.table.queryset.query.deferred_loading
+        fields = {field.name for field in self.fields}
+        if names and is_deferred and fields & set(names):
+            rest = set(names) - fields
+            self.table.queryset = self.table.queryset.defer(None).defer(*rest)
+        elif names and not is_deferred:
+            self.table.queryset = self.table.queryset.only(*names, *fields)
+
+    def operate(self, batch: Batch) -> None:
+        """Call the operation for each object; a pause ends the batch between two of them."""
+        batch.snapshot = Snapshot(batch.objects, self.fields) if self.fields else None
+        self._work(batch, can_stop=True)
+
+    def _work(self, batch: Batch, *, can_stop: bool) -> None:
+        self.migration.prepare(batch.objects, self.db_alias)
+        for number, obj in enumerate(batch.objects, start=1):
+            self.migration.operation(obj, self.db_alias)
+            if can_stop and number < len(batch.objects) and self.should_stop():
+                batch.cut(number)
+                return
+
+    def find_stale(self, batch: Batch) -> bool:
+        """Compare the rows with what was loaded, where they are not locked."""
+        if batch.snapshot is None or self.locks or self.migration.on_conflict == "overwrite":
+            return False
+        return bool(batch.snapshot.find_stale(batch.objects, self.work_alias))
+
+    def write(self, batch: Batch, shard: MigrationShard) -> Written:
+        """Write the changed objects, and count those that the queryset still finds."""
+        if batch.snapshot is None:
+            return Written()
+        changed = batch.snapshot.find_changed(batch.objects)
+        write_objects(batch.objects if self.migration.write_unchanged else changed, self.fields, self.work_alias)
+        left = 0
+        if self.until_empty and self.migration.until_empty is None and not shard.left_matching:
+            left = self.table.queryset.filter(pk__in=[obj.pk for obj in batch.objects]).count()
+        return Written(len(changed), left)
+
+
+class BatchKind(QuerysetKind):
+    """One call with some thousand rows as a queryset."""
+
+    migration: BatchMigration
+
+    def operate(self, batch: Batch) -> None:
+        """Call the operation with a queryset of just the batch's rows."""
+        rows = self.table.queryset.filter(pk__in=batch.objects)
+        self.migration.operation(rows, self.db_alias)
+
+    def _get_key(self, row: Any) -> Any:
+        return row
+
+    def _read(self, keys: KeyRange, limit: int) -> Reading:
+        return self.table.read_keys(keys, limit, lock=self.locks)
+
+    def _read_listed(self, values: list[Any]) -> list[Any]:
+        return [row.pk for row in self.table.read_listed(values, lock=self.locks)]
+
+
+def get_table(migration: QuerysetMigration, db_alias: str) -> Table:
+    """Return the rows that a migration goes through.
+
+    Args:
+        migration: The definition.
+        db_alias: The database that is migrated.
+
+    Raises:
+        InvalidDefinition: The queryset or its key cannot be worked.
+    """
+    queryset = migration.get_queryset(db_alias)  # type: ignore[attr-defined]
+    work_alias = migration.other_database or db_alias
+    if work_alias not in connections:
+        raise InvalidDefinition(
+            f"other_database of {migration.key} is '{work_alias}', but DATABASES has no such alias. Correct it.",
+            key=migration.key,
+        )
+    check_queryset(queryset, migration.key, work_alias)
+    table = Table(queryset)
+    check_key(table.codec, work_alias)
+    return table
+
+
+def is_until_empty(migration: QuerysetMigration, table: Table) -> bool:
+    """Return whether the table is gone over again for rows that came in behind the cursors."""
+    if migration.until_empty is not None:
+        return migration.until_empty
+    fields = getattr(migration, "update_fields", ())
+    return bool(fields) and filters_on(table.queryset, set(fields))

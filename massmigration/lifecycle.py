@@ -1,0 +1,54 @@
+"""What ``BaseMigration`` offers to a hand-written ``launch()``."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+
+from massmigration import recorder, states
+from massmigration.database import run_write
+from massmigration.definitions.base import BaseMigration
+from massmigration.engine.failures import describe
+from massmigration.executor import move_or_refuse
+from massmigration.models import MigrationRecord
+from massmigration.readiness import check_dependencies
+from massmigration.recorder import Author
+
+
+class RecordLifecycle:
+    """What ``BaseMigration`` offers to a hand-written ``launch()``."""
+
+    def mark_as_started(self, migration: BaseMigration, db_alias: str) -> None:
+        """Move the record to RUNNING, if it is not yet."""
+        author = _get_launch_author(migration)
+        run_write(db_alias, lambda: recorder.move(migration.key, db_alias, "begin", author))
+
+    def mark_as_finished(self, migration: BaseMigration, db_alias: str) -> None:
+        """Move the record to APPLIED."""
+        self.mark_as_started(migration, db_alias)
+
+        def keep(record: MigrationRecord) -> None:
+            if record.attempt_uuid is not None:
+                recorder.update_attempt(record.attempt_uuid, db_alias, finished_at=timezone.now())
+
+        move_or_refuse(migration.key, db_alias, "finish", _get_launch_author(migration), also=keep)
+
+    def mark_as_errored(self, migration: BaseMigration, db_alias: str, error: BaseException | str) -> None:
+        """Move the record to FAILED and keep the error."""
+        sentence = error if isinstance(error, str) else describe(error)
+        move_or_refuse(
+            migration.key,
+            db_alias,
+            "fail",
+            _get_launch_author(migration),
+            detail=sentence,
+            error=sentence,
+            reason=states.OPERATION_ERROR,
+        )
+
+    def check_dependencies(self, migration: BaseMigration, db_alias: str) -> None:
+        """Raise DependencyNotApplied if something is missing."""
+        check_dependencies(migration, db_alias)
+
+
+def _get_launch_author(migration: BaseMigration) -> Author:
+    return Author("launch()", "worker", sender=type(migration))

@@ -1,0 +1,40 @@
+"""Whether a migration may start: its dependencies are applied, and the engine can work it."""
+
+from __future__ import annotations
+
+from django.db import connections
+from django.db.migrations.recorder import MigrationRecorder
+
+from massmigration import recorder, states
+from massmigration.definitions.base import BaseMigration, as_key
+from massmigration.engine.kinds import get_kind
+from massmigration.exceptions import (
+    DependencyNotApplied,
+)
+
+
+def check_definition(migration: BaseMigration, db_alias: str) -> None:
+    """Raise InvalidDefinition if the engine cannot work the migration; reads no rows."""
+    make_kind = get_kind(migration)
+    if make_kind is not None:
+        make_kind(migration, db_alias)
+
+
+def check_dependencies(migration: BaseMigration, db_alias: str) -> None:
+    """Raise DependencyNotApplied if a mass migration or a Django migration has to be applied before."""
+    missing = []
+    for dependency in migration.dependencies:
+        record = recorder.get_record(as_key(dependency), db_alias)
+        if record is None or record.status != states.APPLIED:
+            missing.append(as_key(dependency))
+    if migration.schema_dependencies:
+        applied = set(MigrationRecorder(connections[db_alias]).applied_migrations())
+        missing += [f"{app}.{name}" for app, name in migration.schema_dependencies if (app, name) not in applied]
+    if missing:
+        raise DependencyNotApplied(
+            f"{migration.key} needs {', '.join(missing)} to be applied on database '{db_alias}' first. Apply it, then "
+            "start this one.",
+            key=migration.key,
+            db_alias=db_alias,
+            missing=missing,
+        )

@@ -1,0 +1,63 @@
+"""The only writer of the tables in ``models.py``, so that two people, or two workers, cannot both win."""
+
+from massmigration.recorder.failures import (
+    get_failures,
+    keep_failure,
+    mark_failures_retried,
+)
+from massmigration.recorder.records import (
+    Author,
+    add_attempt,
+    add_event,
+    delete_record,
+    get_attempt,
+    get_events,
+    get_keys,
+    get_record,
+    has_tables,
+    insert_record,
+    move,
+    refuse,
+    update_attempt,
+)
+from massmigration.recorder.shards import (
+    add_shards,
+    advance_shard,
+    claim_shard,
+    delete_shards,
+    get_shard,
+    get_shards,
+    renew_lease,
+    revoke_fences,
+    split_shard,
+    wake_shards,
+)
+
+__all__ = [
+    "Author",
+    "add_attempt",
+    "add_event",
+    "add_shards",
+    "advance_shard",
+    "claim_shard",
+    "delete_record",
+    "delete_shards",
+    "get_attempt",
+    "get_events",
+    "get_failures",
+    "get_keys",
+    "get_record",
+    "get_shard",
+    "get_shards",
+    "has_tables",
+    "insert_record",
+    "keep_failure",
+    "mark_failures_retried",
+    "move",
+    "refuse",
+    "renew_lease",
+    "revoke_fences",
+    "split_shard",
+    "update_attempt",
+    "wake_shards",
+]

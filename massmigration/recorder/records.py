@@ -1,0 +1,191 @@
+"""Writes records, attempts and events: a change of a record is one conditional UPDATE together with its event."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, NamedTuple
+
+from django.db import IntegrityError, connections, transaction
+from django.utils import timezone
+
+from massmigration import record_cache, signals, states
+from massmigration.exceptions import IllegalMove
+from massmigration.models import (
+    MigrationAttempt,
+    MigrationEvent,
+    MigrationRecord,
+    MigrationShard,
+)
+from massmigration.recorder.shards import delete_shards
+
+
+class Author(NamedTuple):
+    """Who changes a state, and from where.
+
+    Attributes:
+        actor: A person's name or a worker's.
+        origin: ``"command"``, ``"admin"``, ``"api"`` or ``"worker"``.
+        user_id: Primary key of the Django user as text, if there is one.
+        sender: Class of the migration, for the signals.
+    """
+
+    actor: str
+    origin: str
+    user_id: str = ""
+    sender: type | None = None
+
+
+def get_record(key: str, db_alias: str) -> MigrationRecord | None:
+    """Return the record, or None if the migration was not run on this database."""
+    return MigrationRecord.objects.using(db_alias).filter(pk=key).first()
+
+
+def get_keys(db_alias: str) -> list[str]:
+    """Return the keys of all records."""
+    return sorted(MigrationRecord.objects.using(db_alias).values_list("pk", flat=True))
+
+
+def get_attempt(attempt_uuid: uuid.UUID | None, db_alias: str) -> MigrationAttempt | None:
+    """Return the attempt, or None."""
+    if attempt_uuid is None:
+        return None
+    return MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid).first()
+
+
+def move(
+    key: str,
+    db_alias: str,
+    action: str,
+    author: Author,
+    *,
+    of_attempt: uuid.UUID | None = None,
+    detail: str = "",
+    parameters: dict[str, Any] | None = None,
+    **fields: Any,
+) -> bool:
+    """Change the status of an existing record, if the action is legal, and write the event.
+
+    Args:
+        key: The migration's key.
+        db_alias: The database.
+        action: A name in ``states.MOVES``.
+        author: Who does it.
+        of_attempt: Only if this is still the record's attempt.
+        detail: One line for the event.
+        parameters: For the event.
+        **fields: Further fields of the record to set.
+
+    Returns:
+        Whether the record was changed; False if its status or attempt was another.
+    """
+    legal = states.MOVES[action]
+    rows = MigrationRecord.objects.using(db_alias).filter(pk=key, status__in=legal.sources)
+    if of_attempt is not None:
+        rows = rows.filter(attempt_uuid=of_attempt)
+    if legal.target is not None:
+        fields["status"] = legal.target
+    with transaction.atomic(using=db_alias):
+        if not rows.update(moved_at=timezone.now(), **fields):
+            return False
+        attempt_uuid = fields.get("attempt_uuid", of_attempt)
+        add_event(key, db_alias, action, author, attempt_uuid, detail, parameters)
+    return True
+
+
+def insert_record(key: str, db_alias: str, **fields: Any) -> bool:
+    """Create the record; return False if somebody else was quicker."""
+    app_label, _, name = key.partition(":")
+    try:
+        with transaction.atomic(using=db_alias):
+            MigrationRecord.objects.using(db_alias).create(key=key, app_label=app_label, name=name, **fields)
+    except IntegrityError:
+        return False
+    return True
+
+
+def delete_record(key: str, db_alias: str, author: Author, attempt_uuid: uuid.UUID | None) -> bool:
+    """Forget the record and its shards, if it may be reset; the events stay."""
+    rows = MigrationRecord.objects.using(db_alias).filter(
+        pk=key, status__in=states.MOVES["reset"].sources, attempt_uuid=attempt_uuid
+    )
+    deleted, _ = rows.delete()
+    if deleted:
+        delete_shards(attempt_uuid, db_alias)
+        add_event(key, db_alias, "reset", author, attempt_uuid)
+    return bool(deleted)
+
+
+def add_event(
+    key: str,
+    db_alias: str,
+    action: str,
+    author: Author,
+    attempt_uuid: uuid.UUID | None = None,
+    detail: str = "",
+    parameters: dict[str, Any] | None = None,
+) -> None:
+    """Write one line of the audit trail, and send the action's signal after the commit."""
+    move_of_action = states.MOVES.get(action)
+    MigrationEvent.objects.using(db_alias).create(
+        key=key,
+        attempt_uuid=attempt_uuid,
+        action=action,
+        status=(move_of_action.target if move_of_action else None) or "",
+        actor=author.actor[:255],
+        user_id=author.user_id,
+        origin=author.origin,
+        detail=detail,
+        parameters=parameters or {},
+    )
+    record_cache.forget(key, db_alias)
+
+    def after_commit() -> None:
+        record_cache.forget(key, db_alias)
+        signal = signals.BY_EVENT.get(action)
+        if signal is not None:
+            signal.send_robust(
+                sender=author.sender,
+                key=key,
+                db_alias=db_alias,
+                attempt_uuid=attempt_uuid,
+                actor=author.actor,
+            )
+
+    transaction.on_commit(after_commit, using=db_alias, robust=True)
+
+
+def get_events(key: str | None, db_alias: str, limit: int) -> list[MigrationEvent]:
+    """Return the newest events, oldest first."""
+    events = MigrationEvent.objects.using(db_alias).order_by("-at")
+    if key is not None:
+        events = events.filter(key=key)
+    return list(reversed(events[:limit]))
+
+
+def add_attempt(attempt: MigrationAttempt, db_alias: str) -> None:
+    """Store a new attempt together with its shard of kind plan."""
+    attempt.save(using=db_alias, force_insert=True)
+    plan = MigrationShard(
+        id=MigrationShard.make_id(attempt.uuid, MigrationShard.PLAN),
+        attempt_uuid=attempt.uuid,
+        key=attempt.key,
+        kind=MigrationShard.PLAN,
+    )
+    plan.save(using=db_alias, force_insert=True)
+
+
+def update_attempt(attempt_uuid: uuid.UUID, db_alias: str, **fields: Any) -> None:
+    """Set fields of an attempt."""
+    MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid).update(**fields)
+
+
+def refuse(key: str, db_alias: str, action: str, status: str) -> IllegalMove:
+    """Return the error that refuses an action in a status."""
+    sentence = states.get_refusal(action, key, db_alias, status)
+    return IllegalMove(sentence, key=key, db_alias=db_alias, status=status, action=action)
+
+
+def has_tables(db_alias: str) -> bool:
+    """Return whether the tables of massmigration exist in this database."""
+    tables = connections[db_alias].introspection.table_names()
+    return MigrationRecord._meta.db_table in tables
