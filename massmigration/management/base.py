@@ -1,0 +1,119 @@
+"""What the commands have in common: errors as one sentence, exit codes, and the options for running."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.checks import Tags
+from django.core.management.base import BaseCommand, CommandError
+
+from massmigration.exceptions import MassMigrationError
+from massmigration.management import exits
+from massmigration.management.display import get_display
+from massmigration.management.interrupts import Interrupts
+from massmigration.management.running import Runner
+
+
+class MassMigrationCommand(BaseCommand):
+    """Base of the commands; a broken migration file keeps none of them from the others."""
+
+    requires_system_checks = [Tags.models]
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run the command, and turn our errors into one sentence and an exit code."""
+        try:
+            return super().execute(*args, **options)
+        except MassMigrationError as error:
+            raise CommandError(str(error), returncode=exits.of_error(error)) from error
+        except KeyboardInterrupt:
+            self.stderr.write("")
+            sys.exit(exits.INTERRUPTED)
+
+    def leave(self, code: int) -> None:
+        """End the command with an exit code; 0 returns."""
+        if code:
+            sys.exit(code)
+
+
+def add_actor_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--actor``."""
+    parser.add_argument("--actor", metavar="NAME", help="Who does it, for the audit trail. Default: the system's user.")
+
+
+def add_noinput_argument(parser: argparse.ArgumentParser, text: str) -> None:
+    """Declare ``--noinput``."""
+    parser.add_argument("--noinput", "--no-input", action="store_false", dest="interactive", help=text)
+
+
+def add_working_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of what works in the foreground."""
+    parser.add_argument(
+        "--workers",
+        type=_read_count,
+        default=1,
+        metavar="N",
+        help="Work in N processes of this machine (local backend). Default: in this one.",
+    )
+    parser.add_argument(
+        "--no-wait", action="store_false", dest="wait", help="Only set it going; the work goes on elsewhere."
+    )
+
+
+def check_working_options(options: dict[str, Any]) -> None:
+    """Refuse options that exclude each other."""
+    if options["workers"] < 1:
+        raise exits.refuse("--workers has to be at least 1.")
+    if options["workers"] > 1 and not options["wait"]:
+        raise exits.refuse("--workers and --no-wait exclude each other: leave one of them out.")
+
+
+@contextmanager
+def running(command: BaseCommand, options: dict[str, Any]) -> Iterator[tuple[Runner, Interrupts]]:
+    """Watch for signals and give what runs migrations for a command.
+
+    Args:
+        command: The command.
+        options: Its options.
+    """
+    is_worker = bool(options.get("attempt"))
+    display = get_display(command.stdout, verbosity=options["verbosity"], is_worker=is_worker)
+    with Interrupts(ignores_sigint=is_worker) as interrupts, _quiet_log(options["verbosity"], is_worker=is_worker):
+        runner = Runner(
+            display,
+            interrupts,
+            command.style,
+            actor=options.get("actor"),
+            workers=options.get("workers", 1),
+            waits=options.get("wait", True),
+        )
+        try:
+            yield runner, interrupts
+        finally:
+            display.end()
+
+
+@contextmanager
+def _quiet_log(verbosity: int, *, is_worker: bool) -> Iterator[None]:
+    """Keep the log off the terminal unless the site has a handler for it: what matters is said by the command."""
+    logger = logging.getLogger("massmigration")
+    if is_worker or verbosity > 1 or logger.hasHandlers():
+        yield
+        return
+    handler = logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _read_count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("has to be at least 1")
+    return number

@@ -1,0 +1,180 @@
+"""What a command shows while migrations run: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from massmigration import states
+from massmigration.api import Progress
+from massmigration.management import wording
+
+LINE_SECONDS: Final = 10.0
+"""Plain lines about the same migration are at least so far apart, unless something changed."""
+
+FINISHING: Final = "Finishing the batch in hand. Press Ctrl-C again to stop at once."
+
+
+class Display:
+    """Plain lines: one at the start, one about every ten seconds, and what is said.
+
+    A reader that has gone away, such as a closed terminal or ``head``, never disturbs the migration.
+
+    Args:
+        write: Writes one line.
+        is_quiet: Whether only what is said is shown.
+    """
+
+    def __init__(self, write: Callable[[str], Any], *, is_quiet: bool = False) -> None:
+        self._write: Callable[[str], Any] | None = write
+        self._is_quiet = is_quiet
+        self._shown_at = 0.0
+        self._shown: tuple[Any, ...] = ()
+        self._rate: float | None = None
+
+    def say(self, line: str) -> None:
+        """Write a line that stays."""
+        if self._write is None:
+            return
+        try:
+            self._write(line)
+        except OSError:
+            self._write = None
+            _drop_output()
+
+    def show(self, progress: Progress, unit: str, note: str = "") -> None:
+        """Show where a migration stands.
+
+        Args:
+            progress: Where it stands now.
+            unit: What it counts.
+            note: What the command itself waits for, if it does.
+        """
+        if self._is_quiet:
+            return
+        self._rate = progress.rate or self._rate
+        now = time.monotonic()
+        what = (progress.key, progress.database, progress.status, progress.stalled, bool(note))
+        if what == self._shown and now - self._shown_at < LINE_SECONDS:
+            return
+        self._shown, self._shown_at = what, now
+        line = note or wording.describe_run(progress, unit, self._rate)
+        self.say(f"{wording.name_target(progress.key, progress.database)}  {line}")
+
+    def end(self) -> None:
+        """Take away what does not stay, because the migration has ended."""
+        self._shown, self._rate = (), None
+
+    def announce_stop(self) -> None:
+        """Tell that the first Ctrl-C was understood; called from a signal handler."""
+        with suppress(OSError):
+            os.write(2, f"\n{FINISHING}\n".encode())
+
+
+class BarDisplay(Display):
+    """A bar with rows, rate and time left, redrawn in place.
+
+    Args:
+        console: The terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(self._print)
+        self._console = console
+        self._live: Live | None = None
+        self._progress: Progress | None = None
+        self._unit = self._note = ""
+        self._is_stopping = False
+        self._began_at = 0.0
+        self._spinner = Spinner("dots")
+
+    def show(self, progress: Progress, unit: str, note: str = "") -> None:
+        """Show where a migration stands."""
+        self._rate = progress.rate or self._rate
+        self._progress, self._unit, self._note = progress, unit, note
+        if self._live is None:
+            self._began_at = time.monotonic()
+            self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=5, transient=True)
+            self._live.start()
+
+    def end(self) -> None:
+        """Take the bar away."""
+        super().end()
+        live, self._live = self._live, None
+        if live is not None:
+            with suppress(OSError):
+                live.stop()
+
+    def announce_stop(self) -> None:
+        """Show in the bar's second line that the first Ctrl-C was understood."""
+        self._is_stopping = True
+
+    def _print(self, line: str) -> None:
+        # What is in a key or an error must not be taken for markup or an emoji code.
+        self._console.print(Text.from_ansi(line), soft_wrap=True)
+
+    def _render(self) -> RenderableType:
+        progress = self._progress
+        if progress is None:
+            return Text("")
+        name = Text(wording.name_target(progress.key, progress.database), style="bold")
+        elapsed = wording.format_seconds(float(int(time.monotonic() - self._began_at)))
+        if not self._unit or progress.status == states.ENQUEUED:
+            head = Table.grid(padding=(0, 1))
+            head.add_row(name, self._spinner, Text(elapsed))
+        else:
+            head = Table.grid(padding=(0, 1), expand=True)
+            head.add_column(no_wrap=True, overflow="ellipsis")
+            head.add_column(ratio=1)
+            head.add_column(no_wrap=True)
+            total = progress.total if progress.total else None
+            bar = ProgressBar(total=total, completed=progress.processed or 0, pulse=total is None)
+            head.add_row(name, bar, Text(wording.describe_rows(progress, self._unit)))
+        return Group(head, Text(self._get_detail(progress), style="yellow" if self._is_stopping else "dim"))
+
+    def _get_detail(self, progress: Progress) -> str:
+        if self._is_stopping:
+            return FINISHING
+        trouble = self._note or wording.describe_trouble(progress)
+        pace = wording.describe_pace(progress, self._unit, self._rate)
+        return ", ".join(part for part in (trouble, pace) if part)
+
+
+def get_display(stdout: Any, *, verbosity: int = 1, is_worker: bool = False) -> Display:
+    """Return a bar if the output is a terminal that can redraw, else plain lines.
+
+    Args:
+        stdout: The command's output.
+        verbosity: 0 shows no progress.
+        is_worker: Whether this is a worker process, whose output is a log.
+    """
+    if verbosity and not is_worker and stdout.isatty() and sys.stdout.isatty():
+        console = Console(file=sys.stdout)
+        if not console.is_dumb_terminal:
+            return BarDisplay(console)
+    return Display(_make_writer(stdout), is_quiet=verbosity == 0)
+
+
+def _make_writer(stdout: Any) -> Callable[[str], None]:
+    def write(line: str) -> None:
+        stdout.write(line)
+        stdout.flush()
+
+    return write
+
+
+def _drop_output() -> None:
+    """Let the interpreter's last flush go nowhere (https://docs.python.org/3/library/signal.html#note-on-sigpipe)."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,57 @@
+"""The exit codes of the commands, and which of them a status or an error stands for."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.core.management.base import CommandError
+
+from massmigration import states
+from massmigration.exceptions import (
+    ConfigurationError,
+    DatabaseNotAllowed,
+    DependencyNotApplied,
+    IllegalMove,
+    LoadError,
+    MassMigrationError,
+    WaitTimedOut,
+)
+
+APPLIED: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+STOPPED: Final = 3
+"""Paused, cancelled, blocked or timed out: somebody has to do something first."""
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+
+_OF_ERROR: Final[tuple[tuple[type[MassMigrationError], int], ...]] = (
+    (DependencyNotApplied, STOPPED),
+    (WaitTimedOut, STOPPED),
+    (ConfigurationError, USAGE),
+    (LoadError, USAGE),
+    (DatabaseNotAllowed, USAGE),
+    (IllegalMove, USAGE),
+)
+
+
+def of_status(status: str) -> int:
+    """Return the exit code for a migration that was asked for and is left in ``status``."""
+    if status == states.APPLIED:
+        return APPLIED
+    return FAILED if status in (states.FAILED, states.BROKEN) else STOPPED
+
+
+def of_error(error: MassMigrationError) -> int:
+    """Return the exit code for an error: 2 for what was asked wrongly, 3 for what is blocked, else 1."""
+    return next((code for kind, code in _OF_ERROR if isinstance(error, kind)), FAILED)
+
+
+def combine(codes: list[int]) -> int:
+    """Return the exit code of several migrations: a failure outweighs a wait, a wait outweighs success."""
+    return next((code for code in (FAILED, USAGE, STOPPED) if code in codes), APPLIED)
+
+
+def refuse(sentence: str) -> CommandError:
+    """Return the error for wrong usage, which ends the command with exit code 2."""
+    return CommandError(sentence, returncode=USAGE)

@@ -1,0 +1,87 @@
+"""The audit trail on the command line: who did what, when and from where."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from massmigration import api
+from massmigration.management import exits
+from massmigration.management.selection import find_key, get_wanted_aliases
+from massmigration.models import MigrationEvent
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--limit`` and ``--format``."""
+    parser.add_argument("--limit", type=int, default=50, metavar="N", help="The newest N. Default: 50.")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="Default: text.")
+
+
+def show_events(command: BaseCommand, options: dict[str, Any]) -> int:
+    """Write the newest events, oldest first, and return the exit code."""
+    if options["limit"] < 1:
+        raise exits.refuse("--limit has to be at least 1.")
+    aliases = get_wanted_aliases(options)
+    app_label, key = _find(options, aliases)
+    found: list[tuple[MigrationEvent, str]] = []
+    for alias in aliases:
+        events = api.get_events(key, alias, limit=options["limit"] if app_label is None or key else 1_000_000)
+        events = [event for event in events if app_label is None or event.key.startswith(f"{app_label}:")]
+        found += [(event, alias) for event in events]
+    found = sorted(found, key=lambda pair: pair[0].at)[-options["limit"] :]
+    if options["format"] == "json":
+        rows = [_as_row(event, alias) for event, alias in found]
+        command.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        _write_table(command, found, names_database=len(aliases) > 1)
+    return exits.APPLIED
+
+
+def _find(options: dict[str, Any], aliases: list[str]) -> tuple[str | None, str | None]:
+    """Find the migration; one whose file and record are gone has its events still."""
+    label, name = options["app_label"], options["name"]
+    key = label if label and ":" in label and name is None else f"{label}:{name}" if name else None
+    if key and any(api.get_events(key, alias, limit=1) for alias in aliases):
+        return key.partition(":")[0], key
+    return find_key(label, name)
+
+
+def _as_row(event: MigrationEvent, db_alias: str) -> dict[str, Any]:
+    return {
+        "at": event.at.isoformat(),
+        "key": event.key,
+        "database": db_alias,
+        "action": event.action,
+        "status": event.status or None,
+        "actor": event.actor,
+        "origin": event.origin,
+        "attempt_uuid": str(event.attempt_uuid) if event.attempt_uuid else None,
+        "detail": event.detail,
+        "parameters": event.parameters,
+    }
+
+
+def _write_table(command: BaseCommand, found: list[tuple[MigrationEvent, str]], *, names_database: bool) -> None:
+    if not found:
+        command.stdout.write("No events.")
+        return
+    lines = []
+    for event, alias in found:
+        at = timezone.localtime(event.at) if timezone.is_aware(event.at) else event.at
+        lines.append(
+            (
+                f"{at:%Y-%m-%d %H:%M:%S}",
+                f"{event.key} ({alias})" if names_database else event.key,
+                event.action,
+                f"{event.actor} ({event.origin})",
+                event.detail,
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=True)]
+        command.stdout.write("  ".join(cells).rstrip())

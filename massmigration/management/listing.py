@@ -1,0 +1,93 @@
+"""The list of all migrations on all databases, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from massmigration import api, states
+from massmigration.api import Progress
+from massmigration.databases import check_alias
+from massmigration.loader import get_loader
+from massmigration.management import wording
+from massmigration.management.selection import find_app
+
+
+def get_rows(app_labels: list[str], db_aliases: list[str] | None) -> list[Progress]:
+    """Return where the migrations stand.
+
+    Args:
+        app_labels: Only of these apps; empty for all.
+        db_aliases: Only on these databases; None for all.
+
+    Raises:
+        CommandError: There is no such app.
+        DatabaseNotAllowed: There is no such alias.
+    """
+    wanted = [find_app(label) for label in app_labels]
+    for alias in db_aliases or ():
+        check_alias(alias)
+    rows = api.get_all_progress(db_aliases or None)
+    return [row for row in rows if not wanted or row.app_label in wanted]
+
+
+def is_unapplied(row: Progress) -> bool:
+    """Return whether a migration is still to be applied; a record without a file is not."""
+    return row.status not in (states.APPLIED, states.ORPHANED)
+
+
+def format_json(rows: list[Progress]) -> str:
+    """Return the rows as a JSON list."""
+    return json.dumps([row.as_dict() for row in rows], indent=2, ensure_ascii=False)
+
+
+def write_text(command: BaseCommand, rows: list[Progress], app_labels: list[str]) -> None:
+    """Write the rows app by app, as ``showmigrations`` does, with a word for the status.
+
+    Args:
+        command: For its output and style.
+        rows: What to write.
+        app_labels: Apps that were asked for, also if they have none.
+    """
+    style = command.style
+    names_database = len({row.database for row in rows}) > 1
+    by_app = {label: list(group) for label, group in groupby(sorted(rows, key=_get_app), key=_get_app)}
+    unreadable = get_loader().unreadable
+    for label in sorted({*by_app, *app_labels, *(unreadable if not app_labels else ())}):
+        command.stdout.write(style.MIGRATE_LABEL(label))
+        for row in by_app.get(label, ()):
+            command.stdout.write(_describe(row, style, names_database=names_database))
+        if label in unreadable:
+            command.stdout.write(style.ERROR(f" [ ] {unreadable[label]}"))
+        elif label not in by_app:
+            command.stdout.write(style.ERROR(" (no mass migrations)"))
+
+
+def _get_app(row: Progress) -> str:
+    return row.app_label
+
+
+def _describe(row: Progress, style: Any, *, names_database: bool) -> str:
+    mark = "X" if row.status == states.APPLIED else " "
+    where = f" on {row.database}" if names_database else ""
+    paint = {
+        states.APPLIED: style.SUCCESS,
+        states.FAILED: style.ERROR,
+        states.BROKEN: style.ERROR,
+        states.NOT_RUN: str,
+    }.get(row.status, style.WARNING)
+    parts = [f"{paint(states.LABELS[row.status])}{where}{' without running it' if row.faked else ''}"]
+    unit = wording.get_unit(get_loader().migrations.get(row.key))
+    if row.status == states.APPLIED:
+        if unit and row.processed is not None:
+            parts.append(f"{row.processed:,} {unit}")
+        if row.finished_at is not None:
+            parts.append(wording.format_moment(row.finished_at))
+    else:
+        parts += [wording.describe_trouble(row), wording.describe_rows(row, unit)]
+    line = ", ".join(part for part in parts if part)
+    trouble = row.error or row.warning
+    return f" [{mark}] {row.name}  {line}{f': {trouble}' if trouble else ''}"

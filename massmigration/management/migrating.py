@@ -1,0 +1,198 @@
+"""``massmigrate`` and ``massmigration run``: everything that is asked for, forward, dependencies first."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from massmigration import api, states
+from massmigration.api import Progress
+from massmigration.exceptions import MassMigrationError
+from massmigration.loader import get_loader
+from massmigration.management import exits, plan, wording
+from massmigration.management.base import (
+    add_actor_argument,
+    add_noinput_argument,
+    add_working_arguments,
+    check_working_options,
+    running,
+)
+from massmigration.management.interrupts import Interrupts
+from massmigration.management.plan import Step
+from massmigration.management.running import Runner
+from massmigration.management.selection import (
+    add_database_arguments,
+    add_name_arguments,
+    ask,
+    find_key,
+    get_wanted_aliases,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare all options of ``massmigrate``."""
+    add_name_arguments(parser)
+    add_database_arguments(parser)
+    parser.add_argument("--plan", action="store_true", help="Show what would be done; change nothing.")
+    parser.add_argument("--fake", action="store_true", help="Mark as applied without running anything.")
+    add_working_arguments(parser)
+    add_actor_argument(parser)
+    add_noinput_argument(parser, "Do not ask before everything that is pending is run.")
+    parser.add_argument(
+        "--attempt",
+        type=_read_uuid,
+        metavar="UUID",
+        help="Work at this attempt only and change nothing if it is over; worker processes are started with it.",
+    )
+
+
+def migrate(command: BaseCommand, options: dict[str, Any]) -> int:
+    """Do what ``massmigrate`` was asked for and return the exit code.
+
+    Args:
+        command: The command, for its output and style.
+        options: As declared by ``add_arguments``.
+    """
+    check_working_options(options)
+    app_label, key = find_key(options["app_label"], options["name"])
+    aliases = get_wanted_aliases(options, key)
+    if options["attempt"] is not None:
+        return _work_at_attempt(command, key, aliases, options)
+    steps = plan.make_plan(app_label, key, aliases)
+    if options["fake"]:
+        steps = plan.make_fake(steps)
+    open_steps = [step for step in steps if step.action != plan.NOTHING]
+    if not open_steps:
+        if options["verbosity"]:
+            command.stdout.write(_describe_nothing(steps, app_label, key))
+        return exits.APPLIED
+    if options["plan"] or app_label is None:
+        _show_plan(command, open_steps)
+        if options["plan"]:
+            return exits.APPLIED
+    doable = [step for step in open_steps if step.action != plan.LEAVE]
+    interactive = options["interactive"] and app_label is None and bool(doable)
+    if not ask("Go on?", interactive=interactive, stdin=sys.stdin, what="Running all that is pending"):
+        command.stdout.write("Nothing was changed.")
+        return exits.STOPPED
+    if options["fake"]:
+        return _fake(command, open_steps, options)
+    with running(command, options) as (runner, interrupts):
+        return _Walk(command.style, runner, interrupts, is_named=key is not None).go(open_steps)
+
+
+class _Walk:
+    """Goes through the steps; what cannot be done keeps back only what depends on it.
+
+    Args:
+        style: Django's colours.
+        runner: Runs one migration.
+        interrupts: Whether to go on.
+        is_named: Whether a migration was asked for by name: then a step that cannot be launched ends the command.
+    """
+
+    def __init__(self, style: Any, runner: Runner, interrupts: Interrupts, *, is_named: bool) -> None:
+        self._style = style
+        self._runner = runner
+        self._interrupts = interrupts
+        self._is_named = is_named
+        self._unapplied: set[tuple[str, str]] = set()
+
+    def go(self, steps: Iterable[Step]) -> int:
+        """Take each step, dependencies first, and return the exit code for all."""
+        codes = []
+        for step in steps:
+            try:
+                code = self._take(step)
+            except MassMigrationError as error:
+                if self._is_named:
+                    raise
+                code = exits.of_error(error)
+                self._runner.say(self._style.ERROR(str(error)))
+            if self._interrupts.should_stop():
+                return code
+            codes.append(code)
+            if code != exits.APPLIED:
+                self._unapplied.add((step.key, step.db_alias))
+        return exits.combine(codes)
+
+    def _take(self, step: Step) -> int:
+        name = wording.name_target(step.key, step.db_alias)
+        # A plan gets old while others are worked off, and until a person has answered.
+        progress = api.get_progress(step.key, step.db_alias)
+        action = plan.choose_action(progress, is_named=self._is_named)
+        if action == plan.LEAVE:
+            for line in _describe_left(progress, self._style):
+                self._runner.say(line)
+            return exits.of_status(progress.status)
+        if action == plan.NOTHING:
+            return self._runner.tell_end(step.key, step.db_alias)
+        blocker = self._find_blocker(step)
+        if blocker is not None:
+            self._runner.say(f"{name}  {self._style.WARNING('blocked')}: {blocker} has to be applied first")
+            return exits.STOPPED
+        code = self._runner.run(step.key, step.db_alias, action)
+        if code == exits.APPLIED and not api.migration_is_applied(step.key, step.db_alias):
+            self._unapplied.add((step.key, step.db_alias))  # set going, but not waited for
+        return code
+
+    def _find_blocker(self, step: Step) -> str | None:
+        ancestors = get_loader().graph.ancestors(step.key)
+        return next((each for each in reversed(ancestors) if (each, step.db_alias) in self._unapplied), None)
+
+
+def _work_at_attempt(command: BaseCommand, key: str | None, aliases: list[str], options: dict[str, Any]) -> int:
+    if key is None or len(aliases) != 1:
+        raise exits.refuse("--attempt belongs to one migration on one database: give APP, NAME and --database.")
+    with running(command, options) as (runner, _):
+        return runner.work_at_attempt(key, aliases[0], options["attempt"])
+
+
+def _fake(command: BaseCommand, steps: list[Step], options: dict[str, Any]) -> int:
+    for step in steps:
+        api.fake_migration(step.key, step.db_alias, actor=options["actor"], origin="command")
+        command.stdout.write(
+            f"{wording.name_target(step.key, step.db_alias)}  {command.style.SUCCESS('applied')} without running it"
+        )
+    return exits.APPLIED
+
+
+def _show_plan(command: BaseCommand, steps: list[Step]) -> None:
+    for alias in dict.fromkeys(step.db_alias for step in steps):
+        command.stdout.write(command.style.MIGRATE_HEADING(f"Pending on database '{alias}':"))
+        for step in steps:
+            if step.db_alias == alias:
+                command.stdout.write(plan.describe(step, command.style))
+
+
+def _describe_nothing(steps: list[Step], app_label: str | None, key: str | None) -> str:
+    if key is not None and steps:
+        names = ", ".join(sorted({step.db_alias for step in steps}))
+        return f"Nothing to do: {key} is applied on {names}."
+    of_app = f" of {app_label}" if app_label is not None else ""
+    return (
+        f"Nothing to do: every mass migration{of_app} is applied." if steps else f"There is no mass migration{of_app}."
+    )
+
+
+def _describe_left(progress: Progress, style: Any) -> list[str]:
+    name = wording.name_target(progress.key, progress.database)
+    status = progress.status
+    error = f": {progress.error}" if progress.error else ""
+    line = f"{name}  {style.WARNING(states.LABELS[status])}, left alone{error}"
+    if status == states.BROKEN:
+        return [line]
+    verb = {states.PAUSED: "resume", states.FAILED: "retry"}.get(status, "run")
+    return [line, f"  To go on: {wording.make_command(f'massmigration {verb}', progress.key, progress.database)}"]
+
+
+def _read_uuid(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a UUID") from error

@@ -1,0 +1,110 @@
+"""What the commands say when a run ends, is handed over, or is interrupted."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from massmigration import api, states
+from massmigration.api import Progress
+from massmigration.loader import get_loader
+from massmigration.management import wording
+from massmigration.models import MigrationFailure
+
+FAILURE_LIMIT: Final = 3
+"""So many failed objects are shown; all of them are kept."""
+
+
+def describe_end(progress: Progress, style: Any, seconds: float | None = None) -> list[str]:
+    """Return the lines about a migration that is at work no more.
+
+    Args:
+        progress: Where it stands.
+        style: Django's colours.
+        seconds: How long this process took part.
+    """
+    name = wording.name_target(progress.key, progress.database)
+    if progress.status == states.APPLIED:
+        lines = [f"{name}  {style.SUCCESS('applied')}{_describe_result(progress, seconds)}"]
+        if progress.warning:
+            lines.append(style.WARNING(f"  Warning: {progress.warning}"))
+        return lines
+    if progress.status == states.FAILED:
+        return _describe_failure(progress, style)
+    rows = wording.describe_rows(progress, _get_unit(progress))
+    line = f"{name}  {style.WARNING(states.LABELS[progress.status])}{f' after {rows}' if rows else ''}"
+    ways = {
+        states.PAUSED: ("To go on", "massmigration resume"),
+        states.CANCELLED: ("To begin anew", "massmigrate"),
+        states.ROLLED_BACK: ("To begin anew", "massmigrate"),
+        states.NOT_RUN: ("To run it", "massmigrate"),
+    }
+    if progress.status not in ways:
+        return [line]
+    why, command = ways[progress.status]
+    return [line, f"  {why}: {wording.make_command(command, progress.key, progress.database)}"]
+
+
+def describe_launch(progress: Progress, style: Any) -> list[str]:
+    """Return the lines about a migration that was handed to other processes."""
+    name = wording.name_target(progress.key, progress.database)
+    lines = [f"{name}  {style.SUCCESS(states.LABELS[progress.status])}, and goes on without this command"]
+    if progress.log_path:
+        lines.append(f"  Log: {progress.log_path}")
+    return [*lines, f"  To watch it: {wording.make_command('massmigration watch', progress.key, progress.database)}"]
+
+
+def describe_interrupt(progress: Progress, style: Any) -> list[str]:
+    """Return the lines after a Ctrl-C: what became of the migration, and how to go on."""
+    if progress.status not in states.ACTIVE:
+        return describe_end(progress, style)
+    name = wording.name_target(progress.key, progress.database)
+    watch = wording.make_command("massmigration watch", progress.key, progress.database)
+    pause = wording.make_command("massmigration pause", progress.key, progress.database)
+    return [
+        f"{name}  goes on, because others work on it; only watching has ended",
+        f"  To watch it: {watch}",
+        f"  To pause it: {pause}",
+    ]
+
+
+def _describe_result(progress: Progress, seconds: float | None) -> str:
+    if progress.faked:
+        return " without running it"
+    unit, parts = _get_unit(progress), []
+    if unit and progress.processed is not None:
+        parts.append(f"{progress.processed:,} {unit}")
+        if progress.changed is not None:
+            parts.append(f"{progress.changed:,} changed")
+    if seconds is None and progress.started_at and progress.finished_at:
+        seconds = (progress.finished_at - progress.started_at).total_seconds()
+    if seconds is not None:
+        parts.append(wording.format_seconds(seconds))
+    if unit and progress.rate and seconds and seconds >= 1:
+        parts.append(f"{progress.rate:,.0f} {unit}/s")
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def _describe_failure(progress: Progress, style: Any) -> list[str]:
+    rows = wording.describe_rows(progress, _get_unit(progress))
+    name = wording.name_target(progress.key, progress.database)
+    after = f" after {rows}" if rows else ""
+    lines = [f"{name}  {style.ERROR('failed')}{after}: {progress.error or _describe_reason(progress)}"]
+    failures = [
+        failure
+        for failure in api.get_failures(progress.key, progress.database)
+        if failure.status == MigrationFailure.OPEN and failure.object_key is not None
+    ]
+    for failure in failures[:FAILURE_LIMIT]:
+        lines.append(f"  Object {failure.object_key} ({failure.object_repr}): {failure.error_class}: {failure.message}")
+    if len(failures) > FAILURE_LIMIT:
+        lines.append(f"  and {len(failures) - FAILURE_LIMIT:,} more")
+    retry = wording.make_command("massmigration retry", progress.key, progress.database)
+    return [*lines, f"  Mend the cause, then: {retry}"]
+
+
+def _describe_reason(progress: Progress) -> str:
+    return states.REASONS.get(progress.reason or "", "no reason was kept")
+
+
+def _get_unit(progress: Progress) -> str:
+    return wording.get_unit(get_loader().migrations.get(progress.key))

@@ -1,0 +1,153 @@
+"""From APP, NAME and the databases on a command line to keys and aliases."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from django.apps import apps
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from massmigration import api, recorder
+from massmigration.databases import check_alias, get_database_aliases
+from massmigration.loader import get_loader
+from massmigration.management import exits
+
+
+def add_name_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare APP and NAME."""
+    parser.add_argument(
+        "app_label", metavar="APP", nargs="?", help="Label of an app, or a whole key such as places:0002_slugs."
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="Name of a migration, or how only its name begins.")
+
+
+def add_database_arguments(parser: argparse.ArgumentParser, *, by_default: str = DEFAULT_DB_ALIAS) -> None:
+    """Declare ``--database`` and ``--all-databases``.
+
+    Args:
+        parser: The parser.
+        by_default: What the help says about neither.
+    """
+    parser.add_argument(
+        "--database",
+        metavar="ALIAS",
+        action="append",
+        help=f"The database; may be given more than once. Default: {by_default}.",
+    )
+    parser.add_argument("--all-databases", action="store_true", help="Every database that the migration may run on.")
+
+
+def find_app(label: str) -> str:
+    """Return the label of an installed app, or refuse it."""
+    try:
+        return apps.get_app_config(label).label
+    except LookupError as error:
+        raise exits.refuse(f"{error.args[0]} Look at INSTALLED_APPS, or list all with showmassmigrations.") from error
+
+
+def find_key(
+    app_label: str | None, name: str | None, *, db_aliases: list[str] | None = None
+) -> tuple[str | None, str | None]:
+    """Return the app's label and the key that are meant; None for what was not given.
+
+    Args:
+        app_label: An app's label, or a key, whose name may be shortened.
+        name: A migration's name, or how it begins.
+        db_aliases: Where to look for a record whose file is gone; None: a file is needed.
+
+    Raises:
+        CommandError: There is no such app.
+        LoadError: There is no such migration, or more than one.
+    """
+    if app_label is not None and ":" in app_label:
+        if name is not None:
+            raise exits.refuse(f"{app_label} names a migration already, so {name} is too much. Leave one of them out.")
+        app_label, _, name = app_label.partition(":")
+    if app_label is None:
+        return None, None
+    if name is None:
+        return find_app(app_label), None
+    key = f"{app_label}:{name}"
+    if any(recorder.get_record(key, alias) is not None for alias in db_aliases or ()):
+        return app_label, key
+    label = find_app(app_label)
+    return label, get_loader().find(label, name)
+
+
+def get_wanted_aliases(options: dict[str, Any], key: str | None = None) -> list[str]:
+    """Return the databases that the options name; with ``--all-databases`` those that have a use for it.
+
+    Args:
+        options: The command's options.
+        key: A migration; None for any.
+
+    Raises:
+        DatabaseNotAllowed: There is no such alias.
+        CommandError: One of them has no tables of ours.
+    """
+    chosen: list[str] = list(dict.fromkeys(options.get("database") or ()))
+    if chosen and options.get("all_databases"):
+        raise exits.refuse("--database and --all-databases exclude each other. Leave one of them out.")
+    if options.get("all_databases"):
+        chosen = get_all_aliases(key)
+    for alias in chosen or [DEFAULT_DB_ALIAS]:
+        check_alias(alias)
+        check_tables(alias)
+    return chosen or [DEFAULT_DB_ALIAS]
+
+
+def get_all_aliases(key: str | None) -> list[str]:
+    """Return all databases that the migration, or any migration, may run on."""
+    loader = get_loader()
+    migrations = api.get_all_migrations() if key is None else [loader.get(key)] if key in loader.files else []
+    if key is not None and not migrations:  # a record without a file
+        return [alias for alias in connections if recorder.has_tables(alias)]
+    allowed = {alias for migration in migrations for alias in get_database_aliases(migration)}
+    return [alias for alias in connections if alias in allowed]
+
+
+def check_tables(db_alias: str) -> None:
+    """Refuse a database in which the tables of massmigration were not made yet."""
+    if not recorder.has_tables(db_alias):
+        option = "" if db_alias == DEFAULT_DB_ALIAS else f" --database={db_alias}"
+        raise exits.refuse(
+            f"Database '{db_alias}' has no tables of massmigration. Make them with: python manage.py migrate{option}"
+        )
+
+
+def get_one(options: dict[str, Any], verb: str) -> tuple[str, list[str]]:
+    """Return the one key that a verb needs, also of a record without a file, and the databases.
+
+    Raises:
+        CommandError: None was given.
+        MigrationNotFound: There is neither a file nor a record.
+    """
+    aliases = get_wanted_aliases({**options, "all_databases": False}) if not options.get("all_databases") else None
+    where = aliases or [alias for alias in connections if recorder.has_tables(alias)]
+    key = find_key(options.get("app_label"), options.get("name"), db_aliases=where)[1]
+    if key is None:
+        raise exits.refuse(f"massmigration {verb} needs a migration: APP NAME, or a key such as places:0002_slugs.")
+    return key, aliases or get_wanted_aliases(options, key)
+
+
+def ask(question: str, *, interactive: bool, stdin: Any, what: str) -> bool:
+    """Ask a question and return whether the answer is yes; ``--noinput`` is a yes.
+
+    Args:
+        question: Without the choices.
+        interactive: Whether to ask at all.
+        stdin: Where the answer comes from.
+        what: What is asked about, for the refusal where nobody can answer.
+
+    Raises:
+        CommandError: There is no terminal to ask in.
+    """
+    if not interactive:
+        return True
+    if stdin is None or not stdin.isatty():
+        raise exits.refuse(f"{what} has to be confirmed, but there is no terminal to ask in. Add --noinput to say yes.")
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

@@ -1,0 +1,116 @@
+"""The child processes of ``--workers N``: started with connections of their own, watched, replaced, stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from massmigration.backends.local import make_environment
+from massmigration.exceptions import BackendUnreachable
+
+POLL_SECONDS: Final = 0.1
+PATIENCE: Final = 5
+"""So many processes in a row may die before one of them has moved a row."""
+
+
+class WorkerPool:
+    """Keeps a number of worker processes at work on one attempt.
+
+    Each is a fresh interpreter in a session of its own: it shares no connection with us, and a Ctrl-C in the terminal
+    reaches us alone.
+
+    Args:
+        command: Program and arguments of a worker.
+        count: How many.
+        log_path: Their output is appended there.
+        say: Tells the person one line.
+    """
+
+    def __init__(self, command: Sequence[str], count: int, log_path: Path, say: Callable[[str], None]) -> None:
+        self.pids: set[int] = set()
+        self._command = list(command)
+        self._count = count
+        self._log_path = log_path
+        self._say = say
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._deaths = 0
+        self._processed = 0
+
+    def start(self) -> None:
+        """Start all workers."""
+        for _ in range(self._count):
+            self._start_one()
+
+    def tend(self, processed: int) -> None:
+        """Replace workers that ended although there is work; to be called only while there is.
+
+        Args:
+            processed: How many rows are done by now.
+
+        Raises:
+            BackendUnreachable: They keep dying without moving a row.
+        """
+        if processed > self._processed:
+            self._deaths, self._processed = 0, processed
+        for child in list(self._children):
+            code = child.poll()
+            if code is None:
+                continue
+            self._children.remove(child)
+            self._deaths += 1
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            if self._deaths > PATIENCE:
+                raise BackendUnreachable(
+                    f"The worker processes keep ending before they have moved a row; the last one {how}. See "
+                    f"{self._log_path}, then go on with massmigrate."
+                )
+            self._say(f"Worker process {child.pid} {how}; another one is started.")
+            self._start_one()
+
+    def ask_to_stop(self) -> None:
+        """Have the workers end after the batch in hand and hand their shards back."""
+        for child in self._children:
+            child.terminate()
+
+    def kill(self) -> None:
+        """End the workers at once; the batches in hand are rolled back."""
+        for child in self._children:
+            child.kill()
+
+    def is_alive(self) -> bool:
+        """Return whether any worker still runs."""
+        return any(child.poll() is None for child in self._children)
+
+    def wait(self, should_hurry: Callable[[], bool] = lambda: False) -> None:
+        """Wait until all workers have ended.
+
+        Args:
+            should_hurry: Asked meanwhile: whether they are to be asked to stop.
+        """
+        was_asked = False
+        while self.is_alive():
+            if should_hurry() and not was_asked:
+                was_asked = True
+                self.ask_to_stop()
+            time.sleep(POLL_SECONDS)
+
+    def _start_one(self) -> None:
+        try:
+            with self._log_path.open("ab") as log:
+                child = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=make_environment(),
+                    start_new_session=os.name != "nt",
+                )
+        except OSError as error:
+            raise BackendUnreachable(f"A worker process could not be started: {error}.") from error
+        self.pids.add(child.pid)
+        self._children.append(child)
