@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.utils import timezone
 
 from massmigration import recorder, states
@@ -312,7 +312,9 @@ def _launch_after_commit(migration: BaseMigration, db_alias: str, attempt_uuid: 
         if log_path:
             run_write(db_alias, lambda: recorder.update_attempt(attempt_uuid, db_alias, log_path=log_path))
 
-    transaction.on_commit(launch, using=db_alias)
+    # In a request's transaction nobody is left to catch the error: the record tells it.
+    is_nested = connections[db_alias].in_atomic_block
+    transaction.on_commit(launch, using=db_alias, robust=is_nested)
 
 
 def _get_record(key: str, db_alias: str) -> MigrationRecord:

@@ -8,11 +8,13 @@ import uuid
 from collections.abc import Callable
 from typing import Final
 
+from django.db import InterfaceError, OperationalError, connections
 from django.utils import timezone
 
 from massmigration import record_cache, recorder, states
 from massmigration.backends.base import RUN_SHARD, get_backend
 from massmigration.conf import conf
+from massmigration.database import is_transient
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine import slice as slices
 from massmigration.engine.finish import make_finish_if_due
@@ -26,6 +28,8 @@ logger = logging.getLogger("massmigration")
 
 POLL_SECONDS: Final = 0.2
 LONGEST_POLL_SECONDS: Final = 1.0
+DATABASE_PATIENCE_SECONDS: Final = 120.0
+"""For how long a worker waits for a database that restarts."""
 
 
 def run_shard(shard_id: str, db_alias: str) -> None:
@@ -91,16 +95,26 @@ def work(
     """
     worker = make_worker_name()
     poll_seconds = POLL_SECONDS
-    while not should_stop() and _is_wanted(migration.key, db_alias, attempt_uuid):
-        shard = _claim_next(migration, db_alias, attempt_uuid, worker)
-        if shard is None:
+    answered_at = time.monotonic()
+    while not should_stop():
+        try:
+            if not _is_wanted(migration.key, db_alias, attempt_uuid):
+                return
+            shard = _claim_next(migration, db_alias, attempt_uuid, worker)
+            if shard is not None:
+                slices.Slice(shard, migration, db_alias, should_stop=should_stop, on_batch=on_progress).run()
+                poll_seconds = POLL_SECONDS
             on_progress()
+            answered_at = time.monotonic()
+        except (OperationalError, InterfaceError) as error:
+            if not is_transient(error) or time.monotonic() - answered_at > DATABASE_PATIENCE_SECONDS:
+                raise
+            logger.warning("%s: database '%s' does not answer: %s", migration.key, db_alias, error)
+            connections[db_alias].close()
+            shard = None
+        if shard is None:
             time.sleep(poll_seconds)
             poll_seconds = min(poll_seconds * 1.5, LONGEST_POLL_SECONDS, max(conf.lease_seconds / 5, 0.05))
-            continue
-        poll_seconds = POLL_SECONDS
-        slices.Slice(shard, migration, db_alias, should_stop=should_stop, on_batch=on_progress).run()
-        on_progress()
 
 
 def _claim_next(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, worker: str) -> MigrationShard | None:

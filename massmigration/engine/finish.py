@@ -15,8 +15,8 @@ from massmigration.engine.failures import describe
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.rows import get_table, is_until_empty
 from massmigration.engine.sharding import plan_ranges
-from massmigration.exceptions import MassMigrationError
-from massmigration.models import MigrationFailure, MigrationShard
+from massmigration.exceptions import FenceLost, MassMigrationError
+from massmigration.models import MigrationShard
 from massmigration.recorder import Author
 
 MAX_PASSES: Final = 5
@@ -82,8 +82,7 @@ def run_finish(shard: MigrationShard, migration: WorkedMigration, db_alias: str,
     ranges = [
         other for other in recorder.get_shards(shard.attempt_uuid, db_alias) if other.kind == MigrationShard.RANGE
     ]
-    failures = recorder.get_failures(shard.attempt_uuid, db_alias)
-    open_count = sum(failure.status == MigrationFailure.OPEN for failure in failures)
+    open_count = recorder.count_open_failures(shard.attempt_uuid, db_alias)
     if open_count:
         raise FinishRefused(
             states.FAILURES_OPEN, f"{open_count} objects could not be migrated. Mend the cause and retry."
@@ -110,7 +109,8 @@ def run_finish(shard: MigrationShard, migration: WorkedMigration, db_alias: str,
             finished_at=timezone.now(),
             warning=warning,
         )
-        recorder.move(shard.key, db_alias, "finish", author, of_attempt=shard.attempt_uuid, detail=warning)
+        if not recorder.move(shard.key, db_alias, "finish", author, of_attempt=shard.attempt_uuid, detail=warning):
+            raise FenceLost(f"{shard.key} was paused or cancelled while it was about to finish.", key=shard.key)
 
     _write_end(shard, db_alias, apply)
 

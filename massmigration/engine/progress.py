@@ -13,7 +13,7 @@ from massmigration.conf import conf
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import is_live
-from massmigration.models import MigrationAttempt, MigrationFailure, MigrationRecord, MigrationShard
+from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
 
 START_SECONDS: Final = 10.0
 """How long a new worker may take until its first sign of life."""
@@ -156,7 +156,6 @@ def _sum(
     changed = sum(shard.changed for shard in ranges) if knows_changed else None
     if attempt.processed is not None:
         processed, changed = attempt.processed, attempt.changed
-    failures = recorder.get_failures(attempt.uuid, db_alias)
     progress_times = [shard.last_progress_at for shard in shards if shard.last_progress_at]
     is_over = record.status not in states.ACTIVE
     rate = sum(shard.rate for shard in live if shard.kind == MigrationShard.RANGE) or None
@@ -172,7 +171,7 @@ def _sum(
     result: dict[str, Any] = {
         "processed": processed,
         "changed": changed,
-        "failed": sum(failure.status == MigrationFailure.OPEN for failure in failures),
+        "failed": recorder.count_open_failures(attempt.uuid, db_alias),
         "total": total,
         "total_is_estimate": total_is_estimate,
         "shards": len(ranges) if has_plan else None,

@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from django.db import connections
 from django.utils import timezone
 
 from massmigration import record_cache, recorder, states
 from massmigration.conf import conf
-from massmigration.database import run_write
+from massmigration.database import is_transient, run_write
 from massmigration.definitions.base import BaseMigration, WorkedMigration
 from massmigration.engine.batch import BatchRunner, ObjectFailed
 from massmigration.engine.failures import describe
@@ -73,8 +72,9 @@ class Slice:
                     run_finish(self.shard, self.migration, self.db_alias, self.author)
                     return DONE
                 return self._run_range(self.migration)
-        except FenceLost:
-            logger.info("%s: shard %s is another worker's now", self.shard.key, self.shard.pk)
+        except FenceLost as lost:
+            logger.info("%s", lost)
+            release(self.shard, self.db_alias)  # if it is still ours, because the record was paused
             return LOST
         except RetryLater as rest:
             release(self.shard, self.db_alias, rest_seconds=rest.seconds, waiting_for=str(rest))
@@ -88,8 +88,9 @@ class Slice:
                 sentence += f" (object '{failure.object_repr}' with key {failure.object_key})"
             return self._fail(states.OPERATION_ERROR, sentence, failure)
         except Exception as error:
+            if is_transient(error):  # the worker's loop waits until the database answers again
+                raise
             logger.exception("%s: shard %s failed", self.shard.key, self.shard.pk)
-            connections[self.db_alias].close_if_unusable_or_obsolete()
             return self._fail(states.OPERATION_ERROR, describe(error))
 
     def _run_range(self, migration: WorkedMigration) -> str:
@@ -138,8 +139,7 @@ class Slice:
     def _has_too_many_failures(self, migration: WorkedMigration) -> bool:
         if migration.max_failures is None:
             return False
-        failures = recorder.get_failures(self.shard.attempt_uuid, self.db_alias)
-        return sum(failure.status == MigrationFailure.OPEN for failure in failures) > migration.max_failures
+        return recorder.count_open_failures(self.shard.attempt_uuid, self.db_alias) > migration.max_failures
 
     def _end(self) -> None:
         run_write(
@@ -161,7 +161,7 @@ class Slice:
             )
             if failure is not None:
                 recorder.keep_failure(failure, self.db_alias)
-            recorder.move(
+            if not recorder.move(
                 self.shard.key,
                 self.db_alias,
                 "fail",
@@ -170,11 +170,13 @@ class Slice:
                 detail=sentence,
                 reason=reason,
                 error=sentence,
-            )
+            ):
+                raise FenceLost(f"{self.shard.key} was stopped before it failed.", key=self.shard.key)
 
         try:
             run_write(self.db_alias, write)
-        except FenceLost:
+        except FenceLost:  # paused, cancelled or failed already: whoever goes on meets the object again
+            release(self.shard, self.db_alias)
             return LOST
         logger.error(
             "%s failed on database '%s': %s",

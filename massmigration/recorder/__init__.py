@@ -1,6 +1,7 @@
 """The only writer of the tables in ``models.py``, so that two people, or two workers, cannot both win."""
 
 from massmigration.recorder.failures import (
+    count_open_failures,
     get_failures,
     keep_failure,
     mark_failures_retried,
@@ -40,6 +41,7 @@ __all__ = [
     "add_shards",
     "advance_shard",
     "claim_shard",
+    "count_open_failures",
     "delete_record",
     "delete_shards",
     "get_attempt",
