@@ -53,7 +53,7 @@ def register_checks() -> None:
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check the values of our settings (E006) and look for misspelt ones (W003)."""
-    messages: list[checks.CheckMessage] = []
+    faults: dict[str, None] = {}  # each once, although reading one setting may read another
     for name in SETTING_NAMES:
         try:
             value = getattr(conf, name.removeprefix("MASSMIGRATION_").lower())
@@ -62,8 +62,9 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             elif name == "MASSMIGRATION_MODULES":
                 _check_labels(value)
         except ConfigurationError as error:
-            hint = "The settings and their defaults are listed in the documentation of massmigration."
-            messages.append(checks.Error(str(error), hint=hint, id="massmigration.E006"))
+            faults[str(error)] = None
+    hint = "The settings and their defaults are listed in the documentation of massmigration."
+    messages: list[checks.CheckMessage] = [checks.Error(fault, hint=hint, id="massmigration.E006") for fault in faults]
     for name in sorted(set(dir(settings)) - set(SETTING_NAMES)):
         close = difflib.get_close_matches(name, SETTING_NAMES, n=1, cutoff=0.9)
         if close and name.startswith("MASSMIGRATION_"):

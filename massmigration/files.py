@@ -108,17 +108,13 @@ def find_folder(app_config: AppConfig, *, must_exist: bool = True) -> Folder | N
     package = get_modules_package(app_config)
     if package is None:
         return None
-    locations = _locate(
-        package, must_exist=must_exist and app_config.label in conf.modules, app_label=app_config.label
-    )
+    locations = _locate(package, must_exist=must_exist and app_config.label in conf.modules, app_label=app_config.label)
     if locations is None:
         return None
     try:
         found = dict(_list(locations))
     except OSError as error:
-        raise LoadError(
-            f"The folder of {package} cannot be read: {error}. Correct its permissions."
-        ) from error
+        raise LoadError(f"The folder of {package} cannot be read: {error}. Correct its permissions.") from error
     names = sorted(name for name in found if name[0] not in "_~.")
     files = (
         MigrationFile(f"{app_config.label}:{name}", app_config.label, name, found[name], f"{package}.{name}")

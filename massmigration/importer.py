@@ -49,9 +49,7 @@ def import_migration(file: MigrationFile) -> BaseMigration:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise _broken(
-            file, f"does not import: {describe_error(error, file.path)}. Correct {file.path}"
-        ) from error
+        raise _broken(file, f"does not import: {describe_error(error, file.path)}. Correct {file.path}") from error
     if fault := _find_fault(definition):
         raise _broken(file, fault)
     try:
@@ -62,9 +60,7 @@ def import_migration(file: MigrationFile) -> BaseMigration:
     except BrokenMigration as error:
         raise _broken(file, str(error)) from None
     except BaseException as error:
-        raise _broken(
-            file, f"cannot be made: {describe_error(error, file.path)}. Correct {file.path}"
-        ) from error
+        raise _broken(file, f"cannot be made: {describe_error(error, file.path)}. Correct {file.path}") from error
     return migration
 
 
@@ -91,9 +87,7 @@ _DEPENDENCIES_RULE: Final = 'but it has to be a list such as [("app_label", "000
 def _find_fault(definition: Any) -> str:
     """Return why an object is not a usable class ``Migration``; an empty string if it is one."""
     if definition is None:
-        return (
-            "has no class Migration. Write one, or let the file's name begin with an underscore if it is none"
-        )
+        return "has no class Migration. Write one, or let the file's name begin with an underscore if it is none"
     if not isinstance(definition, type) or not issubclass(definition, BaseMigration):
         if isinstance(definition, type) and issubclass(definition, SchemaMigration):
             return "holds a Django migration. Move the file to the app's folder migrations"

@@ -23,9 +23,7 @@ def find_problems(
     """
     own: dict[str, LoadError] = dict(broken)
     for child, parent in unknown:
-        text = (
-            f"{child} depends on {parent}, which does not exist. Correct its dependencies, or add the file."
-        )
+        text = f"{child} depends on {parent}, which does not exist. Correct its dependencies, or add the file."
         own.setdefault(child, UnknownDependency(text, key=child))
     for cycle in graph.cycles():
         text = f"{describe_cycle(cycle)} Take one of the dependencies out."

@@ -118,9 +118,7 @@ def render(
     try:
         compile(text, f"{name}.py", "exec")
     except (SyntaxError, ValueError) as error:
-        raise CommandError(
-            f"The template {template} does not give valid Python: {error}. Correct it."
-        ) from error
+        raise CommandError(f"The template {template} does not give valid Python: {error}. Correct it.") from error
     return text.strip() + "\n"
 
 

@@ -177,9 +177,7 @@ def format_file(path: Path) -> None:
         run_formatters([str(path)])
     elif ruff := shutil.which("ruff"):
         with suppress(OSError):
-            subprocess.run(
-                [ruff, "format", "--no-cache", "--quiet", "--", str(path)], capture_output=True, check=False
-            )
+            subprocess.run([ruff, "format", "--no-cache", "--quiet", "--", str(path)], capture_output=True, check=False)
 
 
 def shorten(path: Path) -> str:

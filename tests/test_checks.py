@@ -1,0 +1,245 @@
+"""What ``manage.py check`` says: one test for each id, and none of them takes anything else down."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core import checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+
+from massmigration.checks import check_migrations, check_settings
+from massmigration.conf import SETTING_NAMES
+from tests.throwaway import Throwaway, simple, throwaway_apps
+
+
+@pytest.fixture
+def throwaway(tmp_path, settings):
+    with throwaway_apps(tmp_path, settings) as maker:
+        yield maker
+
+
+def find(number: str, messages: list[checks.CheckMessage] | None = None) -> list[Any]:
+    """Return the messages with an id such as ``E001``."""
+    found = check_migrations(None) if messages is None else messages
+    return [message for message in found if message.id == f"massmigration.{number}"]
+
+
+def find_all(app_label: str) -> list[Any]:
+    """Return all messages about an app."""
+    return list(check_migrations([apps.get_app_config(app_label)]))
+
+
+def test_the_tests_site_has_no_fault():
+    assert check_settings(None) == []
+    assert check_migrations([apps.get_app_config("testapp")]) == []
+
+
+def test_the_checks_are_registered_under_our_tag():
+    assert checks.tag_exists("massmigration")
+    assert checks.run_checks([apps.get_app_config("testapp")], tags=["massmigration"]) == []
+
+
+def test_e001_a_file_that_does_not_import(throwaway: Throwaway):
+    folder = throwaway.make_app("places", {"0001_a.py": "1 / 0", "0002_b.py": "def ("})
+    first, second = find("E001")
+    assert first.level == checks.ERROR
+    assert first.msg.startswith("places:0001_a does not import: ZeroDivisionError: division by zero (line 1).")
+    assert first.obj == str(folder / "massmigrations" / "0001_a.py")
+    assert first.hint == (
+        "See the traceback with: python manage.py shell -c '__import__(\"places.massmigrations.0001_a\")'. "
+        "Until then it cannot be run; other migrations are not affected."
+    )
+    assert "SyntaxError" in second.msg
+
+
+@pytest.mark.parametrize("error", ["raise SystemExit(1)", "raise BaseException", "raise GeneratorExit"])
+def test_e001_whatever_the_file_raises(throwaway: Throwaway, error):
+    throwaway.make_app("places", {"0001_a.py": error})
+    assert len(find("E001")) == 1
+
+
+def test_e002_no_usable_class(throwaway: Throwaway):
+    throwaway.make_app("places", {"0001_a.py": "", "0002-b.py": simple()})
+    first, second = find("E002")
+    assert first.msg.startswith("places:0001_a has no class Migration. Write one")
+    assert second.msg.startswith("places:0002-b has a name that cannot be used. Rename the file")
+    assert first.hint == "Until then it cannot be run; other migrations are not affected."
+
+
+def test_e003_unknown_dependency(throwaway: Throwaway):
+    throwaway.make_app(
+        "places", {"0001_clean_names.py": simple(), "0002_b.py": simple("places:0001_clean_name", "auth:0001_x")}
+    )
+    first, second = find("E003")
+    assert first.msg == "places:0002_b depends on places:0001_clean_name, which does not exist."
+    assert first.hint.startswith("Did you mean places:0001_clean_names? Django's own migrations belong in schema_")
+    assert second.hint.startswith("Django's own migrations belong in schema_dependencies.")
+
+
+def test_e004_circles(throwaway: Throwaway):
+    throwaway.make_app("places", {"0001_a.py": simple("places:0002_b"), "0002_b.py": simple("places:0001_a")})
+    (message,) = find("E004")
+    assert message.msg == "places:0001_a and places:0002_b depend on each other in a circle."
+    assert message.hint.startswith("Take a dependency out.")
+    assert find("W001") == []
+
+
+def test_e005_two_files_with_one_number(throwaway: Throwaway):
+    throwaway.make_app(
+        "places", {"0001_a.py": simple(), "0001_b.py": simple("places:0001_a"), "0007_c.py": simple("places:0001_b")}
+    )
+    (message,) = find("E005")
+    assert message.msg == "places has 2 mass migrations with number 0001: 0001_a and 0001_b."
+    assert "the next free number, 0008" in message.hint
+    assert message.obj == "places"
+
+
+BAD_VALUES = {
+    "MASSMIGRATION_BACKEND": 5,
+    "MASSMIGRATION_TASK_QUEUE": 5,
+    "MASSMIGRATION_RECORD_CACHE_TIMEOUT": -1,
+    "MASSMIGRATION_MODULES": ["places"],
+    "MASSMIGRATION_SHARD_COUNT": 0,
+    "MASSMIGRATION_BATCH_SECONDS": "fast",
+    "MASSMIGRATION_SLICE_SECONDS": None,
+    "MASSMIGRATION_LEASE_SECONDS": 0,
+    "MASSMIGRATION_MAX_RETRIES": 1.5,
+    "MASSMIGRATION_PYTHON": 3.11,
+    "MASSMIGRATION_LOG_DIR": 1,
+}
+
+
+def test_there_is_a_bad_value_for_each_setting():
+    assert set(SETTING_NAMES) <= set(BAD_VALUES)
+
+
+@pytest.mark.parametrize("name", BAD_VALUES)
+def test_e006_a_setting_with_a_value_that_cannot_work(settings, name):
+    setattr(settings, name, BAD_VALUES[name])
+    messages = find("E006", check_settings(None))
+    assert len(messages) == 1
+    assert name in messages[0].msg
+    assert messages[0].hint
+    check_migrations(None)  # does not raise
+
+
+def test_e006_a_backend_that_does_not_exist(settings):
+    settings.MASSMIGRATION_BACKEND = "no.such.Backend"
+    (message,) = find("E006", check_settings(None))
+    assert "'no.such.Backend' cannot be imported" in message.msg
+
+
+def test_e006_modules_of_an_app_that_is_not_installed(settings):
+    settings.MASSMIGRATION_MODULES = {"plaecs": "x.y", "testapp": "tests.testapp.massmigrations"}
+    (message,) = find("E006", check_settings(None))
+    assert message.msg.startswith("MASSMIGRATION_MODULES names plaecs, but no installed app has this label.")
+
+
+ALIASES = """\
+from massmigration import BaseMigration
+
+class Migration(BaseMigration):
+    allowed_db_aliases = {allowed!r}
+    other_database = {other!r}
+    def launch(self, db_alias): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("allowed", "other", "expected"),
+    [
+        (["default", "nowhere"], None, "has 'nowhere' in allowed_db_aliases, but DATABASES has no such alias."),
+        (["default"], "nowhere", "has 'nowhere' in other_database, but DATABASES has no such alias."),
+        ("default", None, "has allowed_db_aliases = 'default', but it has to be a list of aliases, or None."),
+        (5, None, "has allowed_db_aliases = 5, but it has to be a list of aliases, or None."),
+        ([None], None, "has None in allowed_db_aliases, but DATABASES has no such alias."),
+    ],
+)
+def test_e007_unknown_aliases(throwaway: Throwaway, allowed, other, expected):
+    throwaway.make_app("places", {"0001_a.py": ALIASES.format(allowed=allowed, other=other)})
+    (message,) = find("E007")
+    assert message.msg == f"places:0001_a {expected}"
+    assert message.hint.startswith("Correct it")
+
+
+@pytest.mark.parametrize(("allowed", "other"), [(None, None), (["default"], "default"), ((), None)])
+def test_known_aliases_are_fine(throwaway: Throwaway, allowed, other):
+    throwaway.make_app("places", {"0001_a.py": ALIASES.format(allowed=allowed, other=other)})
+    assert find_all("places") == []
+
+
+def test_e008_a_folder_that_cannot_be_read(throwaway: Throwaway, settings):
+    throwaway.make_app("places", {"0001_a.py": simple()})
+    settings.MASSMIGRATION_MODULES = {"places": "no.such_package"}
+    (message,) = find("E008")
+    assert "MASSMIGRATION_MODULES names 'no.such_package' for the app places" in message.msg
+    assert message.hint == "Until then places has no mass migrations; other apps are not affected."
+
+
+def test_e009_a_migration_with_a_backend_that_cannot_work(throwaway: Throwaway):
+    text = simple().replace("    dependencies", "    backend = 'no.such.Backend'\n    dependencies")
+    throwaway.make_app("places", {"0001_a.py": text})
+    (message,) = find("E009")
+    assert message.msg.startswith("places:0001_a cannot be run: The backend 'no.such.Backend' cannot be imported")
+
+
+def test_w001_two_leaves_are_a_warning(throwaway: Throwaway):
+    throwaway.make_app(
+        "places",
+        {"0001_a.py": simple(), "0002_b.py": simple("places:0001_a"), "0003_c.py": simple("places:0001_a")},
+    )
+    (message,) = find_all("places")
+    assert message.id == "massmigration.W001"
+    assert message.level == checks.WARNING
+    assert message.msg == "places has 2 mass migrations that no later one depends on: 0002_b and 0003_c."
+    assert message.hint.startswith("Both are run")
+
+
+def test_w001_is_not_guessed_while_a_file_is_broken(throwaway: Throwaway):
+    throwaway.make_app("places", {"0001_a.py": simple(), "0002_b.py": "1 / 0", "0003_c.py": simple("places:0002_b")})
+    assert find("W001") == []
+
+
+def test_w002_a_file_without_number(throwaway: Throwaway):
+    throwaway.make_app("places", {"helpers.py": ""})
+    (message,) = find_all("places")
+    assert message.id == "massmigration.W002"
+    assert message.msg == "helpers.py has no number at the front of its name, so it is not run."
+    assert "_helpers.py if it is not" in message.hint
+
+
+def test_w003_a_setting_that_is_probably_misspelt(settings):
+    settings.MASSMIGRATION_BATCH_SECOND = 1
+    settings.MASSMIGRATION_OF_MY_OWN = 1
+    (message,) = check_settings(None)
+    assert message.id == "massmigration.W003"
+    assert message.msg == "MASSMIGRATION_BATCH_SECOND is not a setting of massmigration."
+    assert message.hint == "Did you mean MASSMIGRATION_BATCH_SECONDS?"
+
+
+def test_only_the_apps_that_were_asked_for_are_checked(throwaway: Throwaway):
+    throwaway.make_app("places", {"0001_a.py": "1 / 0"})
+    throwaway.make_app("shops", {"0001_a.py": "1 / 0"})
+    messages = find_all("shops")
+    assert [message.msg[:5] for message in messages] == ["shops"]
+
+
+def test_the_command_fails_and_shows_id_and_hint(throwaway: Throwaway):
+    throwaway.make_app("places", {"0001_a.py": "1 / 0"})
+    with pytest.raises(SystemCheckError, match=r"\(massmigration\.E001\) places:0001_a does not import"):
+        call_command("check")
+
+
+@pytest.mark.parametrize("command", ["runserver", "migrate", "shell"])
+def test_a_broken_file_keeps_no_other_command_from_starting(throwaway: Throwaway, monkeypatch, command):
+    throwaway.make_app("places", {"0001_a.py": "1 / 0"})
+    monkeypatch.setattr(sys, "argv", ["manage.py", command])
+    (message,) = find("E001")
+    assert message.level == checks.WARNING
+    monkeypatch.setattr(sys, "argv", ["manage.py", "check"])
+    (message,) = find("E001")
+    assert message.level == checks.ERROR
