@@ -25,6 +25,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "massmigration",
     "tests.testapp",
+    "tests.adminapp",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -9,7 +9,7 @@ from massmigration.backends.base import get_backend_path
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.engine.counting import count_rows
 from massmigration.exceptions import DependencyNotApplied
-from massmigration.executor import check_dependencies
+from massmigration.readiness import check_dependencies
 from massmigration.recorder import has_tables
 
 __all__ = ["Preparation", "get_preparation", "has_tables"]

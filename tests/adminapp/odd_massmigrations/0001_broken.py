@@ -1,0 +1,3 @@
+"""A file that does not import."""
+
+raise RuntimeError("this file is <broken>")
