@@ -48,7 +48,7 @@ def test_the_first_file_of_an_app(throwaway: Throwaway):
     assert (folder / "__init__.py").read_text() == ""
     assert output.splitlines() == [
         f"Wrote {folder / '0001_add_slugs.py'}",
-        "Write its get_queryset() and operation(), then run it:",
+        "Fill in its get_queryset() and operation(), then run it:",
         "  python manage.py massmigrate places 0001_add_slugs",
     ]
     migration: Any = get_loader().get("places:0001_add_slugs")
@@ -353,7 +353,7 @@ def test_a_template_of_ones_own(throwaway: Throwaway):
     throwaway.make_app("places", {"0001_a.py": simple()})
     template = throwaway.write("mine.txt", TEMPLATE)
     output = make("places", "add_slugs", template=str(template), model="testapp.City")
-    assert "Write its" not in output
+    assert "Fill in" not in output
     migration: Any = get_loader().get("places:0002_add_slugs")
     assert migration.dependencies == [("places", "0001_a")]
     assert migration.description.strip() == "Add slugs. places:0002_add_slugs places 0002_add_slugs"

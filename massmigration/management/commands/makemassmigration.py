@@ -81,7 +81,7 @@ class Command(BaseCommand):
             methods = _METHODS.get(options["template"], "get_queryset() and operation()")
             self.stdout.write(self.style.SUCCESS(f"Wrote {shorten(path)}"))
             if options["template"] in KINDS:
-                self.stdout.write(f"Write its {methods}, then run it:")
+                self.stdout.write(f"Fill in its {methods}, then run it:")
             self.stdout.write(f"  python manage.py massmigrate {app_config.label} {name}")
 
 
