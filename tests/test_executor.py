@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from massmigration import MapperMigration, executor, recorder, states
 from massmigration.backends.base import BaseBackend
@@ -60,6 +62,8 @@ def put_into(status: str, migration: MapperMigration, db_alias: str) -> None:
     if status != states.ENQUEUED:
         claim_range(migration, db_alias)
     MigrationRecord.objects.using(db_alias).update(status=status)
+    past = timezone.now() - timedelta(minutes=1)
+    MigrationShard.objects.using(db_alias).filter(status="running").update(lease_expires_at=past)
 
 
 @pytest.mark.parametrize("status", [states.NOT_RUN, *states.STORED])
