@@ -68,17 +68,13 @@ def get_postgres() -> dict[str, Any] | None:
 
 def find_postgres() -> Path | None:
     """Return the directory with ``initdb`` and ``postgres``, or None where PostgreSQL is not installed."""
-    candidates = [
-        Path(found).resolve().parent for name in ("initdb", "postgres") if (found := shutil.which(name))
-    ]
+    candidates = [Path(found).resolve().parent for name in ("initdb", "postgres") if (found := shutil.which(name))]
     if pg_config := shutil.which("pg_config"):
         answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True)
         candidates.append(Path(answer.stdout.strip()))
     for pattern in POSTGRES_PLACES:
         candidates += sorted(Path("/").glob(pattern[1:]), key=_version, reverse=True)
-    return next(
-        (path for path in candidates if (path / "initdb").exists() and (path / "postgres").exists()), None
-    )
+    return next((path for path in candidates if (path / "initdb").exists() and (path / "postgres").exists()), None)
 
 
 def _version(path: Path) -> tuple[int, ...]:
