@@ -16,7 +16,7 @@ from massmigration import api, states
 from massmigration.admin.actions import ACTIONS
 from massmigration.admin.rows import get_duration, get_row_count
 from massmigration.api import Progress
-from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
+from massmigration.models import MigrationAttempt, MigrationFailure, MigrationRecord, MigrationShard
 from tests.testapp.models import City
 
 KEY = "adminapp:0001_count_visits"
@@ -164,7 +164,7 @@ class TestActions:
         assert (response.status_code, response["Location"]) == (302, MANAGE)
         level, sentence = get_sentence(response)
         assert level == "success"
-        assert sentence == f"{KEY} {ACTIONS[path].done} on database '{db_alias}'."
+        assert sentence == f"Migration {KEY} {ACTIONS[path].done} on database '{db_alias}'."
         assert api.get_progress(KEY, db_alias).status == after
         event = api.get_events(KEY, db_alias)[-1]
         assert (event.action, event.actor, event.origin) == (ACTIONS[path].name, "operator", "admin")
@@ -195,7 +195,7 @@ class TestActions:
         url = f"{PAGE}{path}/"
         level, sentence = get_sentence(operator.post(url))
         assert (level, api.get_progress(KEY).status) == ("error", status)
-        assert KEY in sentence
+        assert sentence.startswith(f"Migration {KEY} is ")
         page = read(operator, url)
         assert "so it cannot" in page
         assert f"{action.submit}</button>" not in page
@@ -486,6 +486,22 @@ class TestRealRun:
         finally:
             with connections[db_alias].cursor() as cursor:
                 cursor.execute(f"ALTER TABLE hidden_records RENAME TO {table}")
+
+    def test_database_that_cannot_be_read_hides_no_other(self, operator: Client, db_alias: str) -> None:
+        put_into(states.PAUSED, db_alias=db_alias)
+        table = MigrationAttempt._meta.db_table
+        with connections[db_alias].cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {table} RENAME TO hidden_attempts")
+        try:
+            page = read(operator, MANAGE)
+            url = f"{MANAGE}{db_alias}/adminapp/0001_count_visits/"
+            for text in (page, read(operator, url), read(operator, f"{url}rows/")):
+                assert f"Database &#x27;{db_alias}&#x27; cannot be read: " in text
+            assert page.count("cannot be read") == 1
+            assert page.count("<caption") == len(list(connections)) - 1
+        finally:
+            with connections[db_alias].cursor() as cursor:
+                cursor.execute(f"ALTER TABLE hidden_attempts RENAME TO {table}")
 
 
 def test_urls_need_no_urlconf_of_the_user() -> None:

@@ -60,6 +60,15 @@ ACTIONS: Final = {
             api.start_migration,
         ),
         Action(
+            "recover",
+            "recover",
+            "Recover",
+            "Recover migration",
+            "Key ranges whose worker is gone are handed to a new worker, which goes on where that one stopped.",
+            "was handed to a new worker",
+            api.recover_migration,
+        ),
+        Action(
             "pause",
             "pause",
             "Pause",
@@ -85,15 +94,6 @@ ACTIONS: Final = {
             "What failed is tried again, then the work goes on where it stopped.",
             "is tried again",
             api.retry_migration,
-        ),
-        Action(
-            "recover",
-            "recover",
-            "Recover",
-            "Recover migration",
-            "Key ranges whose worker is gone are handed to a new worker, which goes on where that one stopped.",
-            "was handed to a new worker",
-            api.recover_migration,
         ),
         Action(
             "cancel",
@@ -157,11 +157,16 @@ def perform(action: Action, key: str, db_alias: str, user: AbstractBaseUser) -> 
     try:
         action.call(key, db_alias, user=user, origin="admin")
     except MassMigrationError as error:
-        raise ActionFailed(str(error)) from error
+        raise ActionFailed(_begin_with_word(str(error), key)) from error
     except Exception as error:  # get_queryset() and before_start() are the author's and may raise anything
         logger.exception("%s: the action %r failed on database '%s'", key, action.name, db_alias)
         raise ActionFailed(
-            f"{key} stays as it was on database '{db_alias}', because its code raised an error: "
+            f"Migration {key} stays as it was on database '{db_alias}', because its code raised an error: "
             f"{type(error).__name__}: {error}"
         ) from error
-    return f"{key} {action.done} on database '{db_alias}'."
+    return f"Migration {key} {action.done} on database '{db_alias}'."
+
+
+def _begin_with_word(sentence: str, key: str) -> str:
+    """Django's admin makes the first letter of a message a capital, which would be a wrong key."""
+    return f"Migration {sentence}" if sentence.startswith(key) else sentence

@@ -8,7 +8,8 @@ from massmigration import api
 from massmigration.backends.base import get_backend_path
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.engine.counting import count_rows
-from massmigration.exceptions import DependencyNotApplied
+from massmigration.engine.rows import get_table
+from massmigration.exceptions import DependencyNotApplied, MassMigrationError
 from massmigration.readiness import check_dependencies
 from massmigration.recorder import has_tables
 
@@ -55,7 +56,8 @@ def get_preparation(key: str, db_alias: str) -> Preparation:
     rows, is_estimate, rows_error = None, False, ""
     if isinstance(migration, QuerysetMigration) and not missing:
         try:
-            rows, is_estimate = count_rows(migration.get_queryset(db_alias))  # type: ignore[attr-defined]
+            rows, is_estimate = count_rows(get_table(migration, db_alias).queryset)
         except Exception as error:  # the queryset is the author's and may raise anything
-            rows_error = f"{type(error).__name__}: {error}"
+            is_ours = isinstance(error, MassMigrationError)
+            rows_error = str(error) if is_ours else f"{type(error).__name__}: {error}"
     return Preparation(migration, get_backend_path(migration), rows, is_estimate, rows_error, missing)

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import NoReverseMatch, URLPattern, reverse
 from django.utils.html import format_html
 
-from massmigration import api
+from massmigration import api, states
 from massmigration.admin.facts import has_tables
 from massmigration.admin.pages import Pages
 from massmigration.exceptions import LoadError
@@ -29,7 +29,7 @@ logger = logging.getLogger("massmigration")
 class MigrationRecordAdmin(RecordAdmin):
     """Records are only read here: they are changed by what a person does on the page "Manage migrations"."""
 
-    list_display = ("migration", "status", "reason", "faked", "moved_at")
+    list_display = ("migration", "standing", "because", "moved_at")
     list_display_links = None
     list_filter = ("status",)
     search_fields = ("key",)
@@ -44,6 +44,16 @@ class MigrationRecordAdmin(RecordAdmin):
             return format_html('<a href="{}">{}</a>', self._get_url(record), record.key)
         except NoReverseMatch:  # a record that something else has written
             return record.key
+
+    @admin.display(description="Status", ordering="status")
+    def standing(self, record: MigrationRecord) -> str:
+        """Return the status as a word."""
+        return f"{record.get_status_display()}{', without being run' if record.faked else ''}"
+
+    @admin.display(description="Because")
+    def because(self, record: MigrationRecord) -> str:
+        """Return in words why it has this status."""
+        return states.REASONS.get(record.reason, record.reason)
 
     def get_urls(self) -> list[URLPattern]:
         """Put our pages before Django's own, whose last pattern takes everything."""
@@ -92,8 +102,8 @@ class MigrationRecordAdmin(RecordAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """List the records; where there is no table of them yet, show the page that says what to type."""
         if not has_tables(self.get_queryset(request).db):
-            return HttpResponseRedirect(self._reverse("manage"))
-        return super().changelist_view(request, extra_context)
+            return HttpResponseRedirect(self.get_page_url("manage"))
+        return super().changelist_view(request, {"title": "Migration records", **(extra_context or {})})
 
     def change_view(
         self,
@@ -108,8 +118,9 @@ class MigrationRecordAdmin(RecordAdmin):
             return super().change_view(request, object_id, form_url, extra_context)
         return HttpResponseRedirect(self._get_url(record))
 
-    def _get_url(self, record: MigrationRecord) -> str:
-        return self._reverse("detail", str(record._state.db), record.app_label, record.name)
-
-    def _reverse(self, name: str, *arguments: str) -> str:
+    def get_page_url(self, name: str, *arguments: str) -> str:
+        """Return the URL of one of our pages on this admin site; raise NoReverseMatch if it cannot have one."""
         return reverse(f"admin:massmigration_{name}", args=arguments, current_app=self.admin_site.name)
+
+    def _get_url(self, record: MigrationRecord) -> str:
+        return self.get_page_url("detail", str(record._state.db), record.app_label, record.name)

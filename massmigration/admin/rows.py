@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from django.contrib.humanize.templatetags.humanize import intcomma
 
@@ -12,6 +13,9 @@ from massmigration import states
 from massmigration.admin.actions import Action
 from massmigration.admin.facts import Preparation
 from massmigration.api import Progress
+from massmigration.engine.progress import ShardProgress
+
+_SUMMARY_ORDER: Final = (*states.STORED, states.BROKEN, states.ORPHANED, states.NOT_RUN)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,17 @@ class Row:
     def error(self) -> str:
         """What went wrong; that tables are missing is said once for the whole database."""
         return (self.progress.error or "") if self.has_tables else ""
+
+    @property
+    def log_path(self) -> str:
+        """The log, while somebody may want to look into it."""
+        wants = self.is_active or self.progress.status in (states.PAUSED, states.FAILED)
+        return self.progress.log_path if wants else ""
+
+    @property
+    def shards(self) -> list[tuple[ShardProgress, str]]:
+        """The shards, each with the number of its rows that are done."""
+        return [(shard, intcomma(shard.processed)) for shard in self.progress.shard_rows]
 
     @property
     def warnings(self) -> list[str]:
@@ -133,7 +148,7 @@ def get_duration(seconds: float) -> str:
 def get_summary(rows: Iterable[Row]) -> str:
     """Return how many migrations there are in each status, such as "2 running, 1 failed, 4 applied"."""
     counts = Counter(row.progress.status for row in rows)
-    parts = [f"{counts[status]} {label}" for status, label in states.LABELS.items() if counts[status]]
+    parts = [f"{counts[status]} {states.LABELS[status]}" for status in _SUMMARY_ORDER if counts[status]]
     stalled = sum(row.progress.stalled for row in rows)
     if stalled:
         parts.append(f"{stalled} of them stalled")

@@ -78,12 +78,13 @@
   }
 
   function keepPlace(row) {
-    /* The button that had the focus is gone: stay in its row. */
-    const here = row && document.getElementById(row.id);
-    const next = here && here.querySelector("button, a");
-    if (next) {
-      next.focus({ preventScroll: true });
+    /* The button that had the focus is gone: stay near, but never on another button, which a key might press. */
+    const link = row && row.isConnected && row.querySelector("th a");
+    const next = link || live;
+    if (next === live) {
+      live.tabIndex = -1;
     }
+    next.focus({ preventScroll: true });
   }
 
   async function refresh() {
@@ -97,7 +98,7 @@
     }
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const focused = live.contains(document.activeElement) ? document.activeElement : null;
-    const row = focused && focused.closest("[id].mm-buttons, tr[id]");
+    const row = focused && focused.closest("tr[id]");
     syncChildren(live, page.body);
     if (focused && !focused.isConnected) {
       keepPlace(row);

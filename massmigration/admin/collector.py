@@ -1,0 +1,147 @@
+"""Collects what the pages show: the rows of every database, with their buttons, and all about one migration."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import Error as AnyDatabaseError
+from django.db import connections
+from django.http import Http404, HttpRequest
+from django.urls import NoReverseMatch
+
+from massmigration import api
+from massmigration.admin.actions import ACTIONS, Action
+from massmigration.admin.facts import has_tables
+from massmigration.admin.rows import Button, Row, get_summary
+from massmigration.api import Progress
+from massmigration.exceptions import MigrationNotFound
+
+if TYPE_CHECKING:
+    from massmigration.admin.record import MigrationRecordAdmin
+
+logger = logging.getLogger("massmigration")
+
+SHOWN_EVENTS: Final = 50
+SHOWN_FAILURES: Final = 50
+
+
+@dataclass(frozen=True)
+class DatabaseSection:
+    """The migrations on one database, and what keeps them from being shown or run."""
+
+    db_alias: str
+    rows: list[Row] = field(default_factory=list)
+    problem: str = ""
+    command: str = ""
+
+
+class Collector:
+    """Turns what the API says into what the templates show, for the person who asks.
+
+    Args:
+        model_admin: Gives the permissions and the admin site.
+    """
+
+    def __init__(self, model_admin: MigrationRecordAdmin) -> None:
+        self.model_admin = model_admin
+
+    def get_all(self, request: HttpRequest) -> dict[str, Any]:
+        """Return the context of the page with every migration."""
+        sections = [self._get_section(request, db_alias) for db_alias in connections]
+        shown = [section for section in sections if section.rows or section.problem]
+        rows = [row for section in shown for row in section.rows]
+        return {
+            "sections": shown,
+            "summary": get_summary(rows),
+            "can_run": self.model_admin.may_run_some(request),
+        }
+
+    def get_one(self, request: HttpRequest, db_alias: str, key: str) -> dict[str, Any]:
+        """Return the context of a migration's page; raise Http404 if there is no such migration or database."""
+        if db_alias not in connections:
+            raise Http404(f"There is no database '{db_alias}'.")
+        try:
+            if has_tables(db_alias):
+                return self._get_standing(request, db_alias, key)
+        except AnyDatabaseError as error:
+            return {"section": _make_unreadable(db_alias, error)}
+        section = self._get_section(request, db_alias)
+        row = next((row for row in section.rows if row.progress.key == key), None)
+        if row is None:
+            raise Http404(f"There is no migration '{key}'.")
+        return {"row": row, "section": section}
+
+    def get_progress(self, key: str, db_alias: str) -> Progress:
+        """Return where a migration stands; raise Http404 if there is neither a file nor a record."""
+        try:
+            return api.get_progress(key, db_alias)
+        except MigrationNotFound as error:
+            raise Http404(str(error)) from error
+
+    def make_row(
+        self,
+        request: HttpRequest,
+        progress: Progress,
+        *,
+        with_buttons: bool = True,
+        has_tables: bool = True,
+        is_detail: bool = False,
+    ) -> Row:
+        """Return a row with the buttons that this person may press now.
+
+        Args:
+            request: Whose user asks.
+            progress: Where the migration stands.
+            with_buttons: Whether buttons are wanted at all.
+            has_tables: Whether the database has our tables; without them there is nothing to press.
+            is_detail: Whether the buttons stand on the migration's own page, and lead back to it.
+        """
+        arguments = (progress.database, progress.app_label, progress.name)
+        try:
+            url = self.model_admin.get_page_url("detail", *arguments)
+        except NoReverseMatch:  # a record that something else has written
+            return Row(progress, has_tables=has_tables)
+        buttons: tuple[Button, ...] = ()
+        if with_buttons and has_tables and self.model_admin.has_run_permission(request, progress.key):
+            allowed = api.get_allowed_actions(progress.key, progress.database)
+            buttons = tuple(
+                Button(action, self._get_action_url(action, arguments, is_detail))
+                for action in ACTIONS.values()
+                if action.name in allowed
+            )
+        return Row(progress, buttons, url, has_tables)
+
+    def _get_section(self, request: HttpRequest, db_alias: str) -> DatabaseSection:
+        try:
+            is_ready = has_tables(db_alias)
+            standings = api.get_all_progress([db_alias])
+            rows = [self.make_row(request, standing, has_tables=is_ready) for standing in standings]
+        except AnyDatabaseError as error:
+            return _make_unreadable(db_alias, error)
+        if rows and not is_ready:
+            problem = f"Database '{db_alias}' has no tables of massmigration, so nothing can be run there. Type:"
+            command = f"python manage.py migrate --database={db_alias}"
+            return DatabaseSection(db_alias, rows, problem, command)
+        return DatabaseSection(db_alias, rows)
+
+    def _get_standing(self, request: HttpRequest, db_alias: str, key: str) -> dict[str, Any]:
+        row = self.make_row(request, self.get_progress(key, db_alias), is_detail=True)
+        failures = api.get_failures(key, db_alias)
+        return {
+            "row": row,
+            "can_run": self.model_admin.may_run_some(request),
+            "events": list(reversed(api.get_events(key, db_alias, limit=SHOWN_EVENTS))),
+            "failures": failures[:SHOWN_FAILURES],
+            "failure_count": len(failures),
+        }
+
+    def _get_action_url(self, action: Action, arguments: tuple[str, ...], is_detail: bool) -> str:
+        url = self.model_admin.get_page_url("action", *arguments, action.path)
+        return f"{url}?from=detail" if is_detail and action.asks_first else url
+
+
+def _make_unreadable(db_alias: str, error: Exception) -> DatabaseSection:
+    logger.warning("Database '%s' cannot be read: %s", db_alias, error)
+    return DatabaseSection(db_alias, problem=f"Database '{db_alias}' cannot be read: {error}")
