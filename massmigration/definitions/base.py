@@ -98,7 +98,7 @@ class BaseMigration:
     def description(self) -> str:
         """The first line of the class's own docstring, or an empty string."""
         doc = type(self).__dict__.get("__doc__") or ""
-        return inspect.cleandoc(doc).partition("\n")[0]
+        return inspect.cleandoc(doc).partition("\n")[0].strip()
 
     def __repr__(self) -> str:
         return f"<{type(self).__mro__[1].__name__} {self.key}>"
@@ -143,7 +143,7 @@ class BaseMigration:
         """Tell that the work is done: the record becomes APPLIED."""
         self._get_lifecycle().mark_as_finished(self, db_alias)
 
-    def mark_as_errored(self, db_alias: str, error: BaseException | str) -> None:
+    def mark_as_errored(self, db_alias: str, error: BaseException | str = "launch() reported an error") -> None:
         """Tell that the work failed: the record becomes FAILED and keeps the error."""
         self._get_lifecycle().mark_as_errored(self, db_alias, error)
 

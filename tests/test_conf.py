@@ -1,0 +1,72 @@
+"""Settings are read live, have defaults, and a bad value is refused in one sentence."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from massmigration.conf import DEFAULT_BACKEND, SETTING_NAMES, conf, find_python
+from massmigration.exceptions import ConfigurationError
+
+
+def test_defaults(settings):
+    del settings.MASSMIGRATION_LOG_DIR
+    assert conf.backend == DEFAULT_BACKEND
+    assert conf.task_queue is None
+    assert conf.record_cache_timeout == 2
+    assert conf.modules == {}
+    assert conf.shard_count == 8
+    assert conf.batch_seconds == 0.5
+    assert conf.slice_seconds == 60
+    assert conf.lease_seconds == 30
+    assert conf.max_retries == 5
+    assert conf.python == sys.executable
+    assert conf.log_dir.name.startswith("massmigration-")
+
+
+def test_a_changed_setting_is_seen_at_once(settings):
+    settings.MASSMIGRATION_SHARD_COUNT = 3
+    assert conf.shard_count == 3
+    settings.MASSMIGRATION_LOG_DIR = Path("somewhere")
+    assert conf.log_dir == Path("somewhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SHARD_COUNT", 0),
+        ("SHARD_COUNT", 1.5),
+        ("SHARD_COUNT", True),
+        ("SHARD_COUNT", "8"),
+        ("BATCH_SECONDS", 0),
+        ("SLICE_SECONDS", -1),
+        ("LEASE_SECONDS", None),
+        ("MAX_RETRIES", -1),
+        ("RECORD_CACHE_TIMEOUT", "2"),
+        ("BACKEND", 7),
+        ("TASK_QUEUE", ["a"]),
+        ("MODULES", ["places"]),
+        ("MODULES", {"places": 3}),
+        ("PYTHON", 3.11),
+        ("LOG_DIR", 1),
+    ],
+)
+def test_a_bad_value_is_refused(settings, name, value):
+    setattr(settings, f"MASSMIGRATION_{name}", value)
+    with pytest.raises(ConfigurationError, match=f"MASSMIGRATION_{name} is .* but it has to be"):
+        getattr(conf, name.lower())
+
+
+def test_names_are_those_of_the_properties():
+    assert "MASSMIGRATION_BACKEND" in SETTING_NAMES
+    assert len(SETTING_NAMES) == 11
+
+
+def test_python_is_found_where_the_executable_is_a_web_server(monkeypatch, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").touch()
+    monkeypatch.setattr(sys, "executable", "/usr/sbin/uwsgi")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert find_python() == str(tmp_path / "bin" / "python3")
