@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 INSTALL_POSTGRES = (
-    "PostgreSQL is not available: install it (Debian: apt install postgresql, macOS: brew install postgresql) "
-    "and psycopg to run this test."
+    "PostgreSQL is not available: to run this test, install psycopg and PostgreSQL "
+    "(Debian: apt install postgresql, macOS: brew install postgresql)."
 )
 
 POSTGRES_PLACES = (
@@ -34,10 +34,17 @@ KEEPER = '"$@" >server.log 2>&1 & cat >/dev/null; kill -INT $!; wait $!; cd / &&
 def get_directory() -> Path:
     """Return the directory of this test run's files, the same one in processes that tests start."""
     if "MASSMIGRATION_TEST_DIRECTORY" not in os.environ:
+        if not is_test_run():
+            return Path(tempfile.gettempdir())
         directory = tempfile.mkdtemp(prefix="massmigration-tests-")
         os.environ["MASSMIGRATION_TEST_DIRECTORY"] = directory
         atexit.register(remove_directory, directory, os.getpid())
     return Path(os.environ["MASSMIGRATION_TEST_DIRECTORY"])
+
+
+def is_test_run() -> bool:
+    """Return whether pytest runs in this process; mypy and makemigrations import the settings as well."""
+    return "pytest" in sys.modules
 
 
 def remove_directory(directory: str, pid: int) -> None:
@@ -50,10 +57,9 @@ def get_postgres() -> dict[str, Any] | None:
     """Return the connection settings of PostgreSQL, or None where there is none.
 
     ``MASSMIGRATION_TEST_POSTGRES`` names a running server (``postgresql://user:password@host:port``) and
-    is set for the processes that tests start. Without it, a test run starts a server of its own; what
-    else imports the settings, such as mypy or ``makemigrations``, needs none.
+    is set for the processes that tests start. Without it, a test run starts a server of its own.
     """
-    if "MASSMIGRATION_TEST_POSTGRES" not in os.environ and "pytest" in sys.modules:
+    if "MASSMIGRATION_TEST_POSTGRES" not in os.environ and is_test_run():
         os.environ["MASSMIGRATION_TEST_POSTGRES"] = start_postgres() or ""
     url = urlsplit(os.environ.get("MASSMIGRATION_TEST_POSTGRES", ""))
     if not url.hostname:

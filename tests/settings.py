@@ -53,7 +53,7 @@ TEMPLATES = [
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ.get("MASSMIGRATION_TEST_DB_DEFAULT", DIRECTORY / "default.sqlite3"),
+        "NAME": os.environ.get("MASSMIGRATION_TEST_DB_DEFAULT", ":memory:"),
         "OPTIONS": {"init_command": "PRAGMA synchronous = OFF"},
         "TEST": {"NAME": DIRECTORY / "test_default.sqlite3"},
     }

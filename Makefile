@@ -1,0 +1,63 @@
+# make help lists what there is. Everything is installed into VENV; nothing needs sudo.
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help test demo lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   the example project: 234,908 real cities, migrated in front of you"
+	@echo "make test   all tests, on SQLite and, where it is installed, PostgreSQL; ARGS='-k name -x' goes to pytest"
+	@echo "make lint   ruff, mypy, import-linter, and whether a Django migration is missing"
+	@echo "make clean  removes the virtual environment, caches, builds, and the database of the demo"
+	@echo "Variables:  VENV=$(VENV)  PYTHON=the interpreter to make it with (default: the first from 3.10 on)"
+
+test: $(VENV)/.for-test
+	$(BIN)/python -m pytest $(ARGS)
+
+demo: $(VENV)/.for-demo
+	$(BIN)/python example_project/manage.py demo
+
+lint: $(VENV)/.for-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m django makemigrations --check --dry-run --settings tests.settings
+	$(BIN)/python example_project/manage.py makemigrations --check --dry-run
+
+clean:
+	rm -rf $(VENV) build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf example_project/*.sqlite3* example_project/data
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than what it was made from, so that the second run installs nothing.
+$(VENV)/.for-demo: pyproject.toml requirements/demo.txt | $(BIN)/python
+	@echo "Installing massmigration and the cities into $(VENV)"
+	@$(PIP) --editable . --requirement requirements/demo.txt
+	@touch $@
+
+$(VENV)/.for-test: pyproject.toml requirements/test.txt requirements/demo.txt | $(BIN)/python
+	@echo "Installing massmigration and what its tests need into $(VENV)"
+	@$(PIP) --editable . --requirement requirements/test.txt --requirement requirements/demo.txt
+	@touch $@
+
+$(VENV)/.for-lint: requirements/lint.txt $(VENV)/.for-test
+	@echo "Installing the linters into $(VENV)"
+	@$(PIP) --requirement requirements/lint.txt
+	@touch $@
+
+$(BIN)/python:
+	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
+			echo "Making $(VENV) with $$("$$python" --version)"; \
+			"$$python" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; \
+			exit 0; \
+		fi; \
+	done; \
+	echo "No Python from 3.10 on was found. Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1
