@@ -95,7 +95,8 @@ def _estimate(connection: BaseDatabaseWrapper, queryset: QuerySet[Any]) -> int |
             table = connection.ops.quote_name(queryset.model._meta.db_table)
             with connection.cursor() as cursor:
                 cursor.execute(f"SELECT max(rowid) FROM {table}")
-                return cursor.fetchone()[0]
+                row: tuple[int | None] = cursor.fetchone()
+                return row[0]
     except DatabaseError:
         return None
     return None

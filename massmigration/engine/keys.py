@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from django.db import connections, models
 
+from massmigration.engine.keyfilters import get_key_fields
 from massmigration.exceptions import InvalidDefinition
 
 SQLITE_DECIMAL_DIGITS: Final = 15
@@ -91,7 +92,7 @@ KINDS: Final = (
     ),
     KeyKind(
         "string",
-        ("CharField", "TextField", "SlugField", "GenericIPAddressField", "FilePathField", "FileField"),
+        ("CharField", "TextField", "SlugField", "GenericIPAddressField", "FilePathField"),
         str,
         _identity,
         _identity,
@@ -126,7 +127,7 @@ class KeyCodec:
 
     def __init__(self, model: type[models.Model]) -> None:
         self.model = model
-        pk_fields = list(getattr(model._meta, "pk_fields", None) or [model._meta.pk])
+        pk_fields = get_key_fields(model)
         self.is_composite = len(pk_fields) > 1
         self.kinds = [_get_kind(model, field) for field in pk_fields]
 
@@ -178,9 +179,14 @@ class KeyCodec:
         return kind.encode(part)
 
 
-def _get_kind(model: type[models.Model], field: Any) -> KeyKind:
+def _get_target(field: Any) -> Any:
     while field.remote_field is not None:  # a multi-table child, or a one-to-one key
         field = field.target_field
+    return field
+
+
+def _get_kind(model: type[models.Model], field: Any) -> KeyKind:
+    field = _get_target(field)
     kind = _BY_FIELD.get(field.get_internal_type())
     if kind is None:
         raise InvalidDefinition(
@@ -199,7 +205,7 @@ def check_key(codec: KeyCodec, db_alias: str) -> None:
     """
     if connections[db_alias].vendor != "sqlite":
         return
-    for field in getattr(codec.model._meta, "pk_fields", None) or [codec.model._meta.pk]:
+    for field in map(_get_target, get_key_fields(codec.model)):
         if isinstance(field, models.DecimalField) and (field.max_digits or 99) > SQLITE_DECIMAL_DIGITS:
             raise InvalidDefinition(
                 f"The primary key of {codec.model._meta.label} has {field.max_digits} decimal digits, but SQLite keeps "

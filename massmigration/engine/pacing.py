@@ -6,7 +6,7 @@ from typing import Final
 
 FIRST_SIZE: Final = 100
 LARGEST_SIZE: Final = 20_000
-LARGEST_WINDOW: Final = 1_000_000
+LARGEST_WINDOW: Final = 100_000
 GROWTH: Final = 1.25
 QUICK_GROWTH: Final = 2.0
 MEMORY: Final = 0.5

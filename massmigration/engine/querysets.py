@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from django.db import connections
 from django.db.models import QuerySet
 from django.db.models.query import ModelIterable
 
+from massmigration.engine.keyfilters import chunk_keys, get_key_fields, is_after, is_among, is_from, is_upto
 from massmigration.engine.keys import KeyCodec
 from massmigration.exceptions import InvalidDefinition
 
@@ -63,12 +65,13 @@ def check_queryset(queryset: Any, key: str, db_alias: str) -> None:
 
 def filters_on(queryset: QuerySet[Any], names: set[str]) -> bool:
     """Return whether the queryset's own WHERE clause looks at one of these fields of its model."""
-    columns = {queryset.model._meta.get_field(name).column for name in names}
+    fields = queryset.model._meta.concrete_fields
+    columns = {field.column for field in fields if {field.name, field.attname} & names}
     todo: list[Any] = [queryset.query.where]
     while todo:
         node = todo.pop()
         target = getattr(node, "target", None)
-        if getattr(target, "column", None) in columns and target.model in (
+        if getattr(target, "column", None) in columns and getattr(target, "model", None) in (
             queryset.model._meta.concrete_model,
             *queryset.model._meta.all_parents,
         ):
@@ -87,9 +90,9 @@ class KeyRange(NamedTuple):
     def narrow(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Return the queryset's rows within the range."""
         if self.after is not None:
-            queryset = queryset.filter(pk__gt=self.after)
+            queryset = queryset.filter(is_after(queryset.model, self.after))
         if self.upto is not None:
-            queryset = queryset.filter(pk__lte=self.upto)
+            queryset = queryset.filter(is_upto(queryset.model, self.upto))
         return queryset
 
 
@@ -120,28 +123,28 @@ class Table:
         # Each row is visited once whatever the joins do, and DISTINCT cannot be locked: so it is left out.
         self.queryset = queryset.order_by()
         self.queryset.query.distinct = False
+        self.queryset.query.standard_ordering = True  # reverse() would turn the order of the keys as well
         self.is_whole = not queryset.query.where and not queryset.query.annotations
         self.is_grouped = queryset.query.group_by is not None
-        self.keys = QuerySet(queryset.model, using=self.alias)
+        self.keys: QuerySet[Any] = QuerySet(queryset.model, using=self.alias)
 
     def find_window_end(self, keys: KeyRange, window: int) -> Any:
         """Return the key at which a window of so many keys ends, or None if the range ends before.
 
         Reads nothing but the index of the primary key, whatever the queryset's filter is.
         """
-        ahead = keys.narrow(self.keys).order_by("pk").values_list("pk")
-        found = list(ahead[window - 1 : window])
-        return found[0][0] if found else None
+        ahead = keys.narrow(self.keys).order_by("pk")
+        found = self._list_keys(ahead[window - 1 : window])
+        return found[0] if found else None
 
     def read_keys(self, keys: KeyRange, limit: int, *, lock: bool) -> Reading:
         """Return the keys of at most ``limit`` matching rows, in order; locked if asked for."""
         rows = self._order(keys.narrow(self.queryset).select_related(None), lock=lock and self._locks_itself)
-        values = [row[0] for row in rows.values_list("pk")[:limit]]
+        values = self._list_keys(rows[:limit])
         reading = Reading(values, values[-1] if values else None, len(values) >= limit)
         if lock and not self._locks_itself and values:
             self._lock(values)
-            still_there = self.queryset.filter(pk__in=values).order_by("pk").values_list("pk")
-            reading = reading._replace(rows=[row[0] for row in still_there])
+            reading = reading._replace(rows=self._list_keys(self._select(values).order_by("pk")))
         return reading._replace(rows=list(dict.fromkeys(reading.rows)))
 
     def read_objects(self, keys: KeyRange, limit: int, *, lock: bool) -> Reading:
@@ -159,7 +162,34 @@ class Table:
         """Return the matching objects that have one of these keys, in order; locked if asked for."""
         if lock:
             self._lock(values)
-        return list(self.queryset.filter(pk__in=values).order_by("pk"))
+        return list(self._select(values).order_by("pk"))
+
+    def select_batch(self, values: list[Any]) -> QuerySet[Any]:
+        """Return the rows of a batch as a queryset, for statements of the author's own.
+
+        Args:
+            values: The keys that ``read_keys`` returned, at least one.
+        """
+        if connections[self.alias].vendor != "sqlite":
+            return self._select(values)
+        # Nobody else writes while we do, so the range holds the same rows, and takes two parameters.
+        model = self.queryset.model
+        return self.queryset.filter(is_from(model, values[0]), is_upto(model, values[-1]))
+
+    def count_matching(self, values: list[Any]) -> int:
+        """Return how many of these keys' rows the queryset finds."""
+        chunks = chunk_keys(self.queryset.model, values, connections[self.alias])
+        return sum(self._select(chunk).values("pk").distinct().count() for chunk in chunks)
+
+    def _select(self, values: Sequence[Any]) -> QuerySet[Any]:
+        return self.queryset.filter(is_among(self.queryset.model, values))
+
+    def _list_keys(self, rows: QuerySet[Any]) -> list[Any]:
+        """Return the keys of rows; column by column, because Django cannot lock what selects a composite key."""
+        fields = get_key_fields(rows.model)
+        if len(fields) == 1:
+            return [key for (key,) in rows.values_list("pk")]
+        return list(map(tuple, rows.values_list(*(field.attname for field in fields))))
 
     @property
     def _locks_itself(self) -> bool:
@@ -177,7 +207,7 @@ class Table:
         model = self.queryset.model
         for table in (model, *model._meta.all_parents):
             link = None if table is model else model._meta.get_ancestor_link(table)
-            mine = QuerySet(model, using=self.alias).filter(pk__in=values)
+            mine: QuerySet[Any] = QuerySet(model, using=self.alias).filter(is_among(model, values))
             chosen = values if link is None else list(mine.values_list(link.attname, flat=True))
-            rows = self._order(QuerySet(table, using=self.alias).filter(pk__in=chosen), lock=True)
-            list(rows.values_list("pk"))
+            rows = self._order(QuerySet(table, using=self.alias).filter(is_among(table, chosen)), lock=True)
+            self._list_keys(rows)

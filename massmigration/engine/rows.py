@@ -72,7 +72,8 @@ class QuerysetKind(Kind):
         return self._make_batch(rows, json.dumps(number + 1))
 
     def _make_batch(self, rows: list[Any], cursor: str | None) -> Batch:
-        return Batch(rows, cursor, lambda index: self.table.codec.encode(self._get_key(rows[index])))
+        keys = [self._get_key(row) for row in rows]  # now, because an operation may give an object another one
+        return Batch(rows, cursor, lambda index: self.table.codec.encode(keys[index]))
 
     def _get_key(self, row: Any) -> Any:
         return row.pk
@@ -136,7 +137,7 @@ class MapperKind(QuerysetKind):
         write_objects(batch.objects if self.migration.write_unchanged else changed, self.fields, self.work_alias)
         left = 0
         if self.until_empty and self.migration.until_empty is None and not shard.left_matching:
-            left = self.table.queryset.filter(pk__in=[obj.pk for obj in batch.objects]).count()
+            left = self.table.count_matching([obj.pk for obj in batch.objects])
         return Written(len(changed), left)
 
 
@@ -147,8 +148,7 @@ class BatchKind(QuerysetKind):
 
     def operate(self, batch: Batch) -> None:
         """Call the operation with a queryset of just the batch's rows."""
-        rows = self.table.queryset.filter(pk__in=batch.objects)
-        self.migration.operation(rows, self.db_alias)
+        self.migration.operation(self.table.select_batch(batch.objects), self.db_alias)
 
     def _get_key(self, row: Any) -> Any:
         return row

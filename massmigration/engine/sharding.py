@@ -14,6 +14,7 @@ from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.definitions.custom import CustomMigration
 from massmigration.engine.counting import Count, count_rows, estimate_table
+from massmigration.engine.keyfilters import get_key_fields
 from massmigration.engine.leases import is_live
 from massmigration.engine.querysets import KeyRange, Table
 from massmigration.engine.rows import get_table
@@ -149,11 +150,11 @@ def _sample_bounds(table: Table, count: int) -> list[Any]:
     """Find bounds in a sample of the table's pages, where the database gives one; else leave it whole."""
     connection = connections[table.alias]
     model = table.keys.model
-    columns = getattr(model._meta, "pk_fields", None) or [model._meta.pk]
+    columns = get_key_fields(model)
     if connection.vendor != "postgresql" or len(columns) > 1:
         return []
     quote = connection.ops.quote_name
-    pk = quote(columns[0].column)
+    pk = quote(columns[0].column or "")
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {pk} FROM {quote(model._meta.db_table)} TABLESAMPLE SYSTEM (0.1) ORDER BY {pk} LIMIT 100000"

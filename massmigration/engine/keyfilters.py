@@ -1,0 +1,101 @@
+"""Filters by primary key that every database answers from the key's index: behind a key, up to a key, one of many keys.
+
+Django's own lookups do for a key of one column. For composite keys they become trees of OR on SQLite, which scan the
+table and break at a thousand keys, and on PostgreSQL the stack ends at some thousand: so these compare rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import BooleanField, F, Field, Func, Model, Q, Value
+from django.db.models.lookups import GreaterThan, GreaterThanOrEqual, LessThanOrEqual
+from django.db.models.sql.compiler import SQLCompiler
+
+SQLITE_PARAMETERS: Final = 32766
+"""SQLITE_MAX_VARIABLE_NUMBER of SQLite 3.32 and newer (https://www.sqlite.org/limits.html)."""
+
+Condition = Q | Func | GreaterThan | GreaterThanOrEqual | LessThanOrEqual
+
+
+def get_key_fields(model: type[Model]) -> list[Field[Any, Any]]:
+    """Return the fields of a model's primary key, more than one if it is composite."""
+    return list(getattr(model._meta, "pk_fields", None) or [model._meta.pk])
+
+
+def is_after(model: type[Model], key: Any) -> Condition:
+    """Return the condition that a row's key is greater than this one."""
+    return _compare(model, GreaterThan, key)
+
+
+def is_from(model: type[Model], key: Any) -> Condition:
+    """Return the condition that a row's key is this one or greater."""
+    return _compare(model, GreaterThanOrEqual, key)
+
+
+def is_upto(model: type[Model], key: Any) -> Condition:
+    """Return the condition that a row's key is this one or smaller."""
+    return _compare(model, LessThanOrEqual, key)
+
+
+def is_among(model: type[Model], keys: Sequence[Any]) -> Q:
+    """Return the condition that a row's key is one of these.
+
+    Args:
+        model: The model.
+        keys: In the order of the database; ``chunk_keys`` cuts what is too long for a statement.
+    """
+    if not keys or len(get_key_fields(model)) == 1:
+        return Q(pk__in=keys)
+    # The list alone would have SQLite scan the table.
+    return Q(is_from(model, keys[0]), is_upto(model, keys[-1]), _IsAmong(model, keys))
+
+
+def chunk_keys(model: type[Model], keys: Sequence[Any], connection: BaseDatabaseWrapper) -> Iterator[Sequence[Any]]:
+    """Yield the keys in lists that are not too long for one statement of this database."""
+    size = len(keys) or 1
+    if connection.vendor == "sqlite":
+        size = SQLITE_PARAMETERS // len(get_key_fields(model)) - 100  # leaves room for the queryset's own
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]
+
+
+def _compare(model: type[Model], lookup: type[Any], key: Any) -> Condition:
+    fields = get_key_fields(model)
+    if len(fields) == 1:
+        return Q(**{f"pk__{lookup.lookup_name}": key})
+    columns = [F(field.name) for field in fields]
+    values = [Value(part, output_field=field) for field, part in zip(fields, key, strict=True)]
+    condition: Condition = lookup(_make_row(columns), _make_row(values))
+    return condition
+
+
+def _make_row(parts: Sequence[Any]) -> Func:
+    return Func(*parts, template="(%(expressions)s)", output_field=BooleanField())
+
+
+class _IsAmong(Func):
+    """``(a, b) IN (VALUES (1, 2), (3, 4))``."""
+
+    output_field = BooleanField()
+
+    def __init__(self, model: type[Model], keys: Sequence[Any]) -> None:
+        self.fields = get_key_fields(model)
+        self.keys = keys
+        super().__init__(*(F(field.name) for field in self.fields))
+
+    def as_sql(  # type: ignore[override]  # without the options of Func's template, which it does not have
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
+    ) -> tuple[str, tuple[Any, ...]]:
+        columns = ", ".join(compiler.compile(column)[0] for column in self.get_source_expressions())
+        one = f"({', '.join(['%s'] * len(self.fields))})"
+        # MySQL takes the bare list, and works it off by ranges.
+        keyword = "VALUES " if connection.vendor in ("postgresql", "sqlite") else ""
+        sql = f"({columns}) IN ({keyword}{', '.join([one] * len(self.keys))})"
+        return sql, tuple(
+            field.get_db_prep_value(part, connection)
+            for key in self.keys
+            for field, part in zip(self.fields, key, strict=True)
+        )
