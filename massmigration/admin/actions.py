@@ -109,7 +109,8 @@ ACTIONS: Final = {
             "restart",
             "Restart…",
             "Restart from the beginning",
-            "A new attempt visits every row again, from the first one, also those that were migrated before.",
+            "A new attempt visits every row that the migration selects now, from the first one, also those that were "
+            "migrated before.",
             "was started from the beginning",
             api.restart_migration,
         ),

@@ -65,7 +65,11 @@ class Row:
     @property
     def error(self) -> str:
         """What went wrong; that tables are missing is said once for the whole database."""
-        return (self.progress.error or "") if self.has_tables else ""
+        if not self.has_tables:
+            return ""
+        if self.progress.status == states.ORPHANED and not self.progress.error:
+            return "There is no file for this record any more. Bring the file back, or reset the record."
+        return self.progress.error or ""
 
     @property
     def log_path(self) -> str:
