@@ -58,8 +58,12 @@ def write_text(command: BaseCommand, rows: list[Progress], app_labels: list[str]
     unreadable = get_loader().unreadable
     for label in sorted({*by_app, *app_labels, *(unreadable if not app_labels else ())}):
         command.stdout.write(style.MIGRATE_LABEL(label))
-        for row in by_app.get(label, ()):
-            command.stdout.write(_describe(row, style, names_database=names_database))
+        group = by_app.get(label, [])
+        width = max((len(row.name) for row in group), default=0)
+        for row in group:
+            mark = "X" if row.status == states.APPLIED else " "
+            text = _describe(row, style, names_database=names_database)
+            command.stdout.write(f" [{mark}] {row.name.ljust(width)}  {text}")
         if label in unreadable:
             command.stdout.write(style.ERROR(f" [ ] {unreadable[label]}"))
         elif label not in by_app:
@@ -71,7 +75,6 @@ def _get_app(row: Progress) -> str:
 
 
 def _describe(row: Progress, style: Any, *, names_database: bool) -> str:
-    mark = "X" if row.status == states.APPLIED else " "
     where = f" on {row.database}" if names_database else ""
     paint = {
         states.APPLIED: style.SUCCESS,
@@ -90,4 +93,4 @@ def _describe(row: Progress, style: Any, *, names_database: bool) -> str:
         parts += [wording.describe_trouble(row), wording.describe_rows(row, unit)]
     line = ", ".join(part for part in parts if part)
     trouble = row.error or row.warning
-    return f" [{mark}] {row.name}  {line}{f': {trouble}' if trouble else ''}"
+    return f"{line}: {trouble}" if trouble else line

@@ -94,8 +94,11 @@ def _describe_failure(progress: Progress, style: Any) -> list[str]:
         for failure in api.get_failures(progress.key, progress.database)
         if failure.status == MigrationFailure.OPEN and failure.object_key is not None
     ]
+    if len(failures) == 1 and failures[0].message in (progress.error or ""):
+        failures = []  # the line above says it all
     for failure in failures[:FAILURE_LIMIT]:
-        lines.append(f"  Object {failure.object_key} ({failure.object_repr}): {failure.error_class}: {failure.message}")
+        error = f"{failure.error_class.rpartition('.')[2]}: {failure.message}"
+        lines.append(f"  Object {failure.object_key} ({failure.object_repr}): {error}")
     if len(failures) > FAILURE_LIMIT:
         lines.append(f"  and {len(failures) - FAILURE_LIMIT:,} more")
     retry = wording.make_command("massmigration retry", progress.key, progress.database)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -21,8 +20,8 @@ PATIENCE: Final = 5
 class WorkerPool:
     """Keeps a number of worker processes at work on one attempt.
 
-    Each is a fresh interpreter in a session of its own: it shares no connection with us, and a Ctrl-C in the terminal
-    reaches us alone.
+    Each is a fresh interpreter, so it shares no connection with us. It is in our process group, so that a terminal
+    stops, continues and hangs up all of us; a Ctrl-C is ignored by the workers and left to us.
 
     Args:
         command: Program and arguments of a worker.
@@ -108,7 +107,6 @@ class WorkerPool:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=make_environment(),
-                    start_new_session=os.name != "nt",
                 )
         except OSError as error:
             raise BackendUnreachable(f"A worker process could not be started: {error}.") from error
