@@ -31,7 +31,8 @@ from massmigration.overview import (
     get_record,
     migration_is_applied,
 )
-from massmigration.recorder import Author
+from massmigration.preparation import Preparation, count_objects, get_preparation
+from massmigration.recorder import Author, has_tables
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Key",
+    "Preparation",
     "Progress",
     "cancel_migration",
+    "count_objects",
     "fake_migration",
     "get_all_migrations",
     "get_all_progress",
@@ -49,8 +52,10 @@ __all__ = [
     "get_events",
     "get_failures",
     "get_migration",
+    "get_preparation",
     "get_progress",
     "get_record",
+    "has_tables",
     "migration_is_applied",
     "pause_migration",
     "recover_migration",

@@ -57,7 +57,7 @@ def get_progress(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> Progress:
         migration = loader.get(text)
     except MigrationNotFound:
         found = progress.get_progress(text, db_alias, None, missing_status=states.ORPHANED)
-        if found.attempt_uuid is None and not found.faked and recorder.get_record(text, db_alias) is None:
+        if found.record_status == states.NOT_RUN:
             raise
         return found
     except LoadError as error:
@@ -112,14 +112,7 @@ def get_allowed_actions(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> list[str]
 
     ``recover`` is among them only while nobody works; a migration without a working file can only be stopped and reset.
     """
-    status = get_progress(key, db_alias)
-    record = get_record(key, db_alias)
-    actions = states.get_legal_actions(record.status if record is not None else states.NOT_RUN)
-    if status.status in (states.BROKEN, states.ORPHANED):
-        return [action for action in actions if action in ("pause", "cancel", "reset")]
-    if not status.stalled:
-        actions = [action for action in actions if action != "recover"]
-    return actions
+    return get_progress(key, db_alias).allowed_actions
 
 
 def migration_is_applied(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> bool:

@@ -13,7 +13,6 @@ from django.urls import NoReverseMatch
 
 from massmigration import api
 from massmigration.admin.actions import ACTIONS, Action
-from massmigration.admin.facts import has_tables
 from massmigration.admin.rows import Button, Row, get_summary
 from massmigration.api import Progress
 from massmigration.exceptions import MigrationNotFound
@@ -63,7 +62,7 @@ class Collector:
         if db_alias not in connections:
             raise Http404(f"There is no database '{db_alias}'.")
         try:
-            if has_tables(db_alias):
+            if api.has_tables(db_alias):
                 return self._get_standing(request, db_alias, key)
         except AnyDatabaseError as error:
             return {"section": _make_unreadable(db_alias, error)}
@@ -105,7 +104,7 @@ class Collector:
             return Row(progress, has_tables=has_tables)
         buttons: tuple[Button, ...] = ()
         if with_buttons and has_tables and self.model_admin.has_run_permission(request, progress.key):
-            allowed = api.get_allowed_actions(progress.key, progress.database)
+            allowed = progress.allowed_actions
             buttons = tuple(
                 Button(action, self._get_action_url(action, arguments, is_detail))
                 for action in ACTIONS.values()
@@ -115,7 +114,7 @@ class Collector:
 
     def _get_section(self, request: HttpRequest, db_alias: str) -> DatabaseSection:
         try:
-            is_ready = has_tables(db_alias)
+            is_ready = api.has_tables(db_alias)
             standings = api.get_all_progress([db_alias])
             rows = [self.make_row(request, standing, has_tables=is_ready) for standing in standings]
         except AnyDatabaseError as error:

@@ -16,7 +16,6 @@ from django.views.decorators.http import require_http_methods, require_safe
 from massmigration import api, states
 from massmigration.admin.actions import ACTIONS, Action, ActionFailed, perform
 from massmigration.admin.collector import Collector
-from massmigration.admin.facts import get_preparation, has_tables
 from massmigration.admin.rows import get_expectation
 from massmigration.api import Progress
 
@@ -107,12 +106,12 @@ class Pages:
         if progress.status not in (states.BROKEN, states.ORPHANED):
             context["migration"] = api.get_migration(progress.key)
             if action.is_launch and not context["refusal"]:
-                preparation = get_preparation(progress.key, progress.database)
+                preparation = api.get_preparation(progress.key, progress.database)
                 context |= {"preparation": preparation, "rows_text": get_expectation(preparation)}
         return self._render(request, "confirm.html", context)
 
     def _get_refusal(self, action: Action, progress: Progress) -> str:
-        if action.name in api.get_allowed_actions(progress.key, progress.database):
+        if action.name in progress.allowed_actions:
             return ""
         if progress.status in (states.BROKEN, states.ORPHANED):
             cause = progress.error or "There is no file with this key any more."
@@ -122,7 +121,7 @@ class Pages:
         return states.get_refusal(action.name, progress.key, progress.database, progress.status)
 
     def _require_tables(self, db_alias: str) -> None:
-        if db_alias not in connections or not has_tables(db_alias):
+        if db_alias not in connections or not api.has_tables(db_alias):
             raise Http404(f"There is no database '{db_alias}' with the tables of massmigration.")
 
     def _wrap(self, view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

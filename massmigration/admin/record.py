@@ -12,7 +12,6 @@ from django.urls import NoReverseMatch, URLPattern, reverse
 from django.utils.html import format_html
 
 from massmigration import api, states
-from massmigration.admin.facts import has_tables
 from massmigration.admin.pages import Pages
 from massmigration.exceptions import LoadError
 from massmigration.models import MigrationRecord
@@ -101,7 +100,7 @@ class MigrationRecordAdmin(RecordAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """List the records; where there is no table of them yet, show the page that says what to type."""
-        if not has_tables(self.get_queryset(request).db):
+        if not api.has_tables(self.get_queryset(request).db):
             return HttpResponseRedirect(self.get_page_url("manage"))
         return super().changelist_view(request, {"title": "Migration records", **(extra_context or {})})
 

@@ -78,6 +78,15 @@ class Progress:
     source_changed: bool = False
     percent: float | None = None
     shard_rows: tuple[ShardProgress, ...] = ()
+    record_status: str = states.NOT_RUN
+
+    @property
+    def allowed_actions(self) -> list[str]:
+        """What a person may do now; without a working file a migration can only be stopped and reset."""
+        actions = states.get_legal_actions(self.record_status)
+        if self.status in (states.BROKEN, states.ORPHANED):
+            return [action for action in actions if action in ("pause", "cancel", "reset")]
+        return [action for action in actions if action != "recover" or self.stalled]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of ``--format json``, in their order, as JSON values."""
@@ -123,6 +132,7 @@ def get_progress(
     attempt = recorder.get_attempt(record.attempt_uuid, db_alias)
     base |= {
         "status": record.status if migration is not None else missing_status,
+        "record_status": record.status,
         "direction": record.direction,
         "reason": record.reason or None,
         "faked": record.faked,

@@ -8,9 +8,8 @@ from typing import Any, Final
 from massmigration import api, states
 from massmigration.api import Progress
 from massmigration.databases import get_database_aliases
-from massmigration.definitions.base import BaseMigration, QuerysetMigration
-from massmigration.engine.counting import Count, count_rows
-from massmigration.engine.rows import get_table
+from massmigration.definitions.base import BaseMigration
+from massmigration.engine.counting import Count
 from massmigration.exceptions import DatabaseNotAllowed
 from massmigration.loader import get_loader
 from massmigration.management import wording
@@ -119,10 +118,8 @@ def _get_keys(app_label: str | None, key: str | None) -> list[str]:
 
 def count(migration: BaseMigration, db_alias: str) -> Count | None:
     """Return how many rows a migration would visit, if that can be said quickly."""
-    if not isinstance(migration, QuerysetMigration):
-        return None
     try:
-        return count_rows(get_table(migration, db_alias).queryset, COUNT_SECONDS)
+        return api.count_objects(migration, db_alias, seconds=COUNT_SECONDS)
     except Exception:  # whatever is wrong with it is told by the start
         return None
 

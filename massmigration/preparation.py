@@ -1,19 +1,16 @@
-"""What a person should know before an action: rows, backend, dependencies, and whether our tables are there."""
+"""What a person should know before a start: rows, backend, and what has to be applied before."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from massmigration import api
 from massmigration.backends.base import get_backend_path
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
-from massmigration.engine.counting import count_rows
+from massmigration.engine.counting import COUNT_SECONDS, Count, count_rows
 from massmigration.engine.rows import get_table
 from massmigration.exceptions import DependencyNotApplied, MassMigrationError
+from massmigration.overview import Key, get_migration
 from massmigration.readiness import check_dependencies
-from massmigration.recorder import has_tables
-
-__all__ = ["Preparation", "get_preparation", "has_tables"]
 
 
 @dataclass(frozen=True)
@@ -37,27 +34,50 @@ class Preparation:
     missing: tuple[str, ...] = ()
 
 
-def get_preparation(key: str, db_alias: str) -> Preparation:
+def count_objects(migration: BaseMigration, db_alias: str, *, seconds: float = COUNT_SECONDS) -> Count | None:
+    """Return how many rows a migration would visit; None if it does not go through rows.
+
+    Args:
+        migration: The definition.
+        db_alias: The database.
+        seconds: A count that takes longer is replaced by an estimate.
+
+    Raises:
+        Exception: Whatever the author's ``get_queryset`` raises, or InvalidDefinition.
+    """
+    if not isinstance(migration, QuerysetMigration):
+        return None
+    return count_rows(get_table(migration, db_alias).queryset, seconds)
+
+
+def get_preparation(key: Key, db_alias: str) -> Preparation:
     """Return what is to be known before a migration is started; takes about a second at most.
 
     Args:
-        key: The migration's key.
+        key: The migration.
         db_alias: The database.
 
     Raises:
         LoadError: There is no definition that works.
     """
-    migration = api.get_migration(key)
+    migration = get_migration(key)
     missing: tuple[str, ...] = ()
     try:
         check_dependencies(migration, db_alias)
     except DependencyNotApplied as error:
         missing = tuple(error.missing)
-    rows, is_estimate, rows_error = None, False, ""
-    if isinstance(migration, QuerysetMigration) and not missing:
+    count, rows_error = None, ""
+    if not missing:
         try:
-            rows, is_estimate = count_rows(get_table(migration, db_alias).queryset)
+            count = count_objects(migration, db_alias)
         except Exception as error:  # the queryset is the author's and may raise anything
             is_ours = isinstance(error, MassMigrationError)
             rows_error = str(error) if is_ours else f"{type(error).__name__}: {error}"
-    return Preparation(migration, get_backend_path(migration), rows, is_estimate, rows_error, missing)
+    return Preparation(
+        migration,
+        get_backend_path(migration),
+        count.number if count is not None else None,
+        count is not None and count.is_estimate,
+        rows_error,
+        missing,
+    )
