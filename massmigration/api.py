@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from massmigration import executor, states
 from massmigration.databases import check_alias, get_database_aliases
-from massmigration.engine.progress import Progress
+from massmigration.engine.progress import Progress, ShardProgress
 from massmigration.exceptions import WaitTimedOut
 from massmigration.loader import get_loader
 from massmigration.models import MigrationRecord
@@ -42,6 +42,7 @@ __all__ = [
     "Key",
     "Preparation",
     "Progress",
+    "ShardProgress",
     "cancel_migration",
     "count_objects",
     "fake_migration",

@@ -11,8 +11,7 @@ from django.contrib.humanize.templatetags.humanize import intcomma
 
 from massmigration import states
 from massmigration.admin.actions import Action
-from massmigration.api import Preparation, Progress
-from massmigration.engine.progress import ShardProgress
+from massmigration.api import Preparation, Progress, ShardProgress
 
 _SUMMARY_ORDER: Final = (*states.STORED, states.BROKEN, states.ORPHANED, states.NOT_RUN)
 
