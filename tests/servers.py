@@ -153,7 +153,7 @@ def _get_identity() -> dict[str, Any]:
 
 
 def _make_cluster(binaries: Path, options: dict[str, Any]) -> None:
-    command = [binaries / "initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    command = [str(binaries / "initdb"), "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
     # With ICU strings sort as on most real servers: not as in Python. Old versions do not have it.
     for locale in (["--locale-provider=icu", "--icu-locale=en-US", "--locale=C"], ["--no-locale"]):
         answer = subprocess.run([*command, *locale], capture_output=True, text=True, **options)
