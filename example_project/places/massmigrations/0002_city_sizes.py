@@ -6,7 +6,7 @@ from places.models import City
 
 
 class Migration(BatchMigration):
-    """Sort the cities into metropolises, cities, towns, villages and hamlets by their population."""
+    """Sort the cities by their population, from metropolis to hamlet."""
 
     dependencies = [("places", "0001_city_slugs")]
 
@@ -14,8 +14,5 @@ class Migration(BatchMigration):
         return City.objects.using(db_alias).filter(size="")
 
     def operation(self, queryset, db_alias):
-        sizes = [
-            When(population__gte=minimum, then=Value(size))
-            for size, minimum in City.MINIMUM_POPULATION.items()
-        ]
+        sizes = [When(population__gte=minimum, then=Value(size)) for size, minimum in City.MINIMUM_POPULATION.items()]
         queryset.update(size=Case(*sizes, default=Value(City.Size.UNKNOWN)))

@@ -19,6 +19,4 @@ class Migration(MapperMigration):
 
     def operation(self, city, db_alias):
         names = dict.fromkeys(city.alternate_names.split(","))
-        AlternateName.objects.using(db_alias).bulk_create(
-            AlternateName(city=city, name=name) for name in names
-        )
+        AlternateName.objects.using(db_alias).bulk_create(AlternateName(city=city, name=name) for name in names)

@@ -12,9 +12,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.PositiveIntegerField(
-                        primary_key=True, serialize=False, verbose_name="GeoNames number"
-                    ),
+                    models.PositiveIntegerField(primary_key=True, serialize=False, verbose_name="GeoNames number"),
                 ),
                 ("name", models.CharField(max_length=100)),
                 ("country_code", models.CharField(db_index=True, max_length=2)),

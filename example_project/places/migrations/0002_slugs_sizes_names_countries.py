@@ -15,9 +15,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "code",
-                    models.CharField(
-                        max_length=2, primary_key=True, serialize=False, verbose_name="ISO code"
-                    ),
+                    models.CharField(max_length=2, primary_key=True, serialize=False, verbose_name="ISO code"),
                 ),
                 ("name", models.CharField(max_length=100)),
                 ("continent", models.CharField(max_length=20)),
@@ -58,22 +56,21 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("name", models.CharField(max_length=200)),
                 (
                     "city",
                     models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE, related_name="names", to="places.city"
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="names",
+                        to="places.city",
                     ),
                 ),
             ],
             options={
-                "constraints": [
-                    models.UniqueConstraint(fields=("city", "name"), name="places_one_name_per_city")
-                ],
+                "constraints": [models.UniqueConstraint(fields=("city", "name"), name="places_one_name_per_city")],
             },
         ),
     ]

@@ -64,9 +64,7 @@ class Command(BaseCommand):
         is_new = not connection.introspection.table_names()
         call_command("migrate", interactive=False, verbosity=0)
         name = Path(connection.settings_dict["NAME"]).name
-        self.console.print(
-            f"{name} is {'made' if is_new else 'there already'}; Django's migrations are applied."
-        )
+        self.console.print(f"{name} is {'made' if is_new else 'there already'}; Django's migrations are applied.")
 
     def make_superuser(self):
         if not settings.DEBUG:
@@ -109,7 +107,5 @@ class Command(BaseCommand):
         python, manage = (os.path.relpath(path) for path in (sys.executable, settings.BASE_DIR / "manage.py"))
         self.console.print(f"{python} {manage} runserver")
         self.console.print("  The site         http://127.0.0.1:8000/")
-        self.console.print(
-            f"  The admin        http://127.0.0.1:8000/admin/  (user {USERNAME}, password {PASSWORD})"
-        )
+        self.console.print(f"  The admin        http://127.0.0.1:8000/admin/  (user {USERNAME}, password {PASSWORD})")
         self.console.print("  The migrations   Mass migrations → Migration records → Manage migrations")
