@@ -27,11 +27,22 @@ def get_rows(app_labels: list[str], db_aliases: list[str] | None) -> list[Progre
         CommandError: There is no such app.
         DatabaseNotAllowed: There is no such alias.
     """
-    wanted = [find_app(label) for label in app_labels]
+    wanted = [find_app(label) for label in app_labels if label not in get_loader().unreadable]
     for alias in db_aliases or ():
         check_alias(alias)
     rows = api.get_all_progress(db_aliases or None)
-    return [row for row in rows if not wanted or row.app_label in wanted]
+    return [row for row in rows if not app_labels or row.app_label in wanted]
+
+
+def has_unapplied(rows: list[Progress], app_labels: list[str]) -> bool:
+    """Return whether something is still to be applied, or cannot be read.
+
+    Args:
+        rows: Where the migrations stand.
+        app_labels: Apps that were asked for; empty for all.
+    """
+    unreadable = get_loader().unreadable
+    return any(is_unapplied(row) for row in rows) or any(label in unreadable for label in app_labels or unreadable)
 
 
 def is_unapplied(row: Progress) -> bool:

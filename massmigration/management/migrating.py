@@ -67,14 +67,18 @@ def migrate(command: BaseCommand, options: dict[str, Any]) -> int:
     if options["fake"]:
         steps = plan.make_fake(steps)
     open_steps = [step for step in steps if step.action != plan.NOTHING]
+    unreadable = get_loader().unreadable.values() if app_label is None else ()
+    for error in unreadable:
+        command.stderr.write(command.style.ERROR(str(error)))
+    code = exits.FAILED if unreadable else exits.APPLIED
     if not open_steps:
         if options["verbosity"]:
-            command.stdout.write(_describe_nothing(steps, app_label, key))
-        return exits.APPLIED
+            command.stdout.write(_describe_nothing(steps, app_label, key, aliases))
+        return code
     if options["plan"] or app_label is None:
         _show_plan(command, open_steps)
         if options["plan"]:
-            return exits.APPLIED
+            return code
     doable = [step for step in open_steps if step.action != plan.LEAVE]
     interactive = options["interactive"] and app_label is None and bool(doable)
     if not ask("Go on?", interactive=interactive, stdin=sys.stdin, what="Running all that is pending"):
@@ -83,7 +87,8 @@ def migrate(command: BaseCommand, options: dict[str, Any]) -> int:
     if options["fake"]:
         return _fake(command, open_steps, options)
     with running(command, options) as (runner, interrupts):
-        return _Walk(command.style, runner, interrupts, is_named=key is not None).go(open_steps)
+        done = _Walk(command.style, runner, interrupts, is_named=key is not None).go(open_steps)
+        return done if interrupts.should_stop() else exits.combine([code, done])
 
 
 class _Walk:
@@ -170,14 +175,14 @@ def _show_plan(command: BaseCommand, steps: list[Step]) -> None:
                 command.stdout.write(plan.describe(step, command.style))
 
 
-def _describe_nothing(steps: list[Step], app_label: str | None, key: str | None) -> str:
-    if key is not None and steps:
-        names = ", ".join(sorted({step.db_alias for step in steps}))
-        return f"Nothing to do: {key} is applied on {names}."
+def _describe_nothing(steps: list[Step], app_label: str | None, key: str | None, aliases: list[str]) -> str:
+    where = ", ".join(f"'{alias}'" for alias in aliases)
+    if key is not None:
+        return f"Nothing to do: {key} is applied on database {where}."
     of_app = f" of {app_label}" if app_label is not None else ""
-    return (
-        f"Nothing to do: every mass migration{of_app} is applied." if steps else f"There is no mass migration{of_app}."
-    )
+    if steps:
+        return f"Nothing to do: every mass migration{of_app} is applied on database {where}."
+    return f"Nothing to do: there is no mass migration{of_app} for database {where}."
 
 
 def _describe_left(progress: Progress, style: Any) -> list[str]:

@@ -60,10 +60,25 @@ def describe_interrupt(progress: Progress, style: Any) -> list[str]:
     name = wording.name_target(progress.key, progress.database)
     watch = wording.make_command("massmigration watch", progress.key, progress.database)
     pause = wording.make_command("massmigration pause", progress.key, progress.database)
+    if progress.workers_alive:
+        line = f"{name}  goes on, because others work on it; only watching has ended"
+    else:
+        line = f"{name}  stays {states.LABELS[progress.status]}; only watching has ended"
     return [
-        f"{name}  goes on, because others work on it; only watching has ended",
+        line,
         f"  To watch it: {watch}",
         f"  To pause it: {pause}",
+    ]
+
+
+def describe_termination(progress: Progress, style: Any) -> list[str]:
+    """Return the line after a SIGTERM or SIGHUP: the shards are handed back, and who goes on."""
+    if progress.status not in states.ACTIVE:
+        return describe_end(progress, style)
+    command = wording.make_command("massmigrate", progress.key, progress.database)
+    return [
+        f"{wording.name_target(progress.key, progress.database)}  stays {states.LABELS[progress.status]}; the next "
+        f"one goes on from the cursors: {command}"
     ]
 
 

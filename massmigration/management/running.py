@@ -1,19 +1,18 @@
-"""Takes one migration on one database to its end, as far as this process may, and says how it ended."""
+"""Takes one migration on one database to its end, as far as this command may, and says how it ended."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, connections
 
-from massmigration import api, states, tasks
+from massmigration import api, states
 from massmigration.api import Progress
 from massmigration.backends.base import get_backend
-from massmigration.backends.local import check_second_process, make_log_path, make_worker_command
+from massmigration.backends.local import check_second_process
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine.leases import get_max_workers
 from massmigration.exceptions import IllegalMove, MassMigrationError
@@ -21,12 +20,8 @@ from massmigration.loader import get_loader
 from massmigration.management import exits, plan, report, wording
 from massmigration.management.display import Display
 from massmigration.management.interrupts import Interrupts
-from massmigration.management.presence import get_others, get_wait_note, has_own
-from massmigration.management.workers import WorkerPool
-
-POLL_SECONDS: Final = 0.5
-DATABASE_PATIENCE_SECONDS: Final = 60.0
-"""For how long watching goes on while the database does not answer."""
+from massmigration.management.watching import poll
+from massmigration.management.working import Work
 
 _LAUNCHES: Final[dict[str, Callable[..., Any]]] = {
     plan.START: api.start_migration,
@@ -65,9 +60,6 @@ class Runner:
         self._actor = actor
         self._workers = workers
         self._waits = waits
-        self._looked_at = 0.0
-        self._has_worked = False
-        self._saw_others = False
 
     def say(self, line: str) -> None:
         """Write a line that stays."""
@@ -86,34 +78,33 @@ class Runner:
         """
         migration = api.get_migration(key)
         is_local = not get_backend(migration).has_workers
-        self._has_worked = self._saw_others = False
-        self._looked_at = 0.0
-        if self._waits and is_local and self._workers > 1:
-            self._check_workers(migration, db_alias)
+        works_here = is_local and self._waits
+        count = self._get_worker_count(migration, db_alias) if works_here else 1
+        if self._workers > 1 and not is_local:
+            self.say(f"{key}: its workers are those of its backend, so --workers has no effect.")
         if action in (plan.START, plan.RESTART) and migration.operator_notes:
-            self._display.say(f"{key}: {migration.operator_notes}")
-        self._launch(migration, db_alias, action, enqueue=not (is_local and self._waits))
+            self.say(f"{key}: {migration.operator_notes}")
+        self._launch(migration, db_alias, action, enqueue=not works_here)
         if not self._waits:
-            return self._say_goodbye(migration, db_alias)
+            self._say(report.describe_launch(api.get_progress(key, db_alias), self._style))
+            return exits.APPLIED
         began_at = time.monotonic()
-        if is_local:
-            self._interrupts.on_interrupt = self._display.announce_stop
+        work = Work(migration, db_alias, self._display, self._interrupts, self._actor) if works_here else None
         try:
-            if not is_local:
-                self._watch(migration, db_alias)
-            elif self._get_worker_count(migration, db_alias) > 1:
-                self._work_with_children(migration, db_alias)
+            if work is None:
+                self._see_to_it(migration, db_alias)
             else:
-                self._work(migration, db_alias)
+                self._interrupts.on_interrupt = self._display.announce_stop
+                work.work_with_children(count) if count > 1 else work.work()
         except KeyboardInterrupt:  # the second Ctrl-C; a transaction in hand is rolled back with its connection
             self._interrupts.is_interrupted = True
             connections[db_alias].close()
         finally:
             self._display.end()
         if self._interrupts.is_interrupted:
-            return self._interrupt(migration, db_alias, may_pause=is_local)
+            return self._tell_interrupt(key, db_alias, work)
         if self._interrupts.is_terminated:
-            return self._terminate(key, db_alias)
+            return self._tell_termination(key, db_alias)
         return self.tell_end(key, db_alias, seconds=time.monotonic() - began_at)
 
     def work_at_attempt(self, key: str, db_alias: str, attempt_uuid: uuid.UUID) -> int:
@@ -121,21 +112,23 @@ class Runner:
         migration = api.get_migration(key)
         record = api.get_record(key, db_alias)
         if record is None or record.attempt_uuid != attempt_uuid or record.status not in states.ACTIVE:
-            self._display.say(
-                f"Attempt {attempt_uuid} of {key} is not to be worked on any more on database '{db_alias}'."
-            )
+            self.say(f"Attempt {attempt_uuid} of {key} is not to be worked on any more on database '{db_alias}'.")
             return exits.APPLIED
-        self._work_once(migration, db_alias, attempt_uuid)
+        Work(migration, db_alias, self._display, self._interrupts, self._actor).work_at_attempt(attempt_uuid)
         self._display.end()
         if self._interrupts.is_terminated:
-            return self._terminate(key, db_alias)
+            return self._tell_termination(key, db_alias)
         return self.tell_end(key, db_alias)
 
     def watch(self, key: str, db_alias: str) -> int:
         """Show a migration until it ends, change nothing, and return the exit code for how it ended."""
         unit = wording.get_unit(get_loader().migrations.get(key))
+
+        def look(progress: Progress) -> None:
+            self._display.show(progress, unit, _get_way_out(progress))
+
         try:
-            self._poll(key, db_alias, lambda progress: self._display.show(progress, unit, _get_way_out(progress)))
+            poll(key, db_alias, self._interrupts, look)
         except KeyboardInterrupt:
             self._interrupts.is_interrupted = True
         finally:
@@ -145,10 +138,15 @@ class Runner:
         return self.tell_end(key, db_alias)
 
     def tell_end(self, key: str, db_alias: str, seconds: float | None = None) -> int:
-        """Say how a migration ended and return the exit code for it."""
+        """Say how a migration ended and return the exit code for it.
+
+        Args:
+            key: The migration.
+            db_alias: The database.
+            seconds: How long this command took part.
+        """
         progress = api.get_progress(key, db_alias)
-        for line in report.describe_end(progress, self._style, seconds):
-            self._display.say(line)
+        self._say(report.describe_end(progress, self._style, seconds))
         return exits.of_status(progress.status)
 
     def _launch(self, migration: BaseMigration, db_alias: str, action: str, *, enqueue: bool) -> None:
@@ -171,73 +169,22 @@ class Runner:
                 db_alias=db_alias,
             ) from error
 
-    def _say_goodbye(self, migration: BaseMigration, db_alias: str) -> int:
-        progress = api.get_progress(migration, db_alias)
-        for line in report.describe_launch(progress, self._style):
-            self._display.say(line)
-        return exits.APPLIED
-
-    def _check_workers(self, migration: BaseMigration, db_alias: str) -> None:
+    def _get_worker_count(self, migration: BaseMigration, db_alias: str) -> int:
+        """Return how many of the wanted workers can be of use, and say so if they are fewer."""
+        if self._workers == 1:
+            return 1
         check_second_process(db_alias)
-        count = self._get_worker_count(migration, db_alias)
-        if count == self._workers:
-            return
+        bound = get_max_workers(migration, db_alias)
+        if bound is None or bound >= self._workers:
+            return self._workers
         if connections[db_alias].vendor == "sqlite":
             why = "SQLite lets one process write at a time"
         else:
-            why = "it is serial" if migration.serial else f"its max_workers is {count}"
-        self._display.say(f"{migration.key}: {why}, so {count} worker{'s' if count > 1 else ''} will do.")
+            why = "it is serial" if migration.serial else f"its max_workers is {bound}"
+        self.say(f"{migration.key}: {why}, so {bound} worker{'s' if bound > 1 else ''} will do.")
+        return bound
 
-    def _get_worker_count(self, migration: BaseMigration, db_alias: str) -> int:
-        bound = get_max_workers(migration, db_alias)
-        return self._workers if bound is None else max(1, min(self._workers, bound))
-
-    def _work(self, migration: BaseMigration, db_alias: str) -> None:
-        """Work in this process; once more if somebody began a new attempt meanwhile."""
-        while not self._interrupts.should_stop():
-            record = api.get_record(migration, db_alias)
-            if record is None or record.status not in states.ACTIVE or record.attempt_uuid is None:
-                return
-            self._work_once(migration, db_alias, record.attempt_uuid)
-
-    def _work_once(self, migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID) -> None:
-        self._look(migration, db_alias)
-        try:
-            tasks.work(
-                migration,
-                db_alias,
-                attempt_uuid,
-                should_stop=self._interrupts.should_stop,
-                on_progress=lambda: self._look(migration, db_alias),
-            )
-        except (DatabaseError, InterfaceError) as error:
-            raise MassMigrationError(
-                f"Database '{db_alias}' failed while {migration.key} was worked on: {error}. Nothing is lost: go on "
-                f"with {wording.make_command('massmigrate', migration.key, db_alias)}",
-                key=migration.key,
-                db_alias=db_alias,
-            ) from error
-
-    def _look(self, migration: BaseMigration, db_alias: str) -> None:
-        """Show where it stands, twice a second at most; called by the engine, so it never raises an error."""
-        now = time.monotonic()
-        if now - self._looked_at < POLL_SECONDS:
-            return
-        self._looked_at = now
-        try:
-            progress = api.get_progress(migration, db_alias)
-            self._note_workers(progress, set())
-            note = get_wait_note(progress) if not has_own(progress) else ""
-            if progress.status in states.ACTIVE:
-                self._display.show(progress, wording.get_unit(migration), note)
-        except (DatabaseError, InterfaceError, OSError):
-            return
-
-    def _note_workers(self, progress: Progress, child_pids: set[int]) -> None:
-        self._has_worked = self._has_worked or has_own(progress, child_pids)
-        self._saw_others = bool(get_others(progress, child_pids))
-
-    def _watch(self, migration: BaseMigration, db_alias: str) -> None:
+    def _see_to_it(self, migration: BaseMigration, db_alias: str) -> None:
         """Watch a backend's workers, and hand on what they abandoned."""
         unit = wording.get_unit(migration)
 
@@ -246,89 +193,22 @@ class Runner:
                 self._launch(migration, db_alias, plan.RECOVER, enqueue=True)
             self._display.show(progress, unit)
 
-        self._poll(migration.key, db_alias, look)
+        poll(migration.key, db_alias, self._interrupts, look)
 
-    def _poll(self, key: str, db_alias: str, look: Callable[[Progress], None]) -> None:
-        answered_at = time.monotonic()
-        while not self._interrupts.should_stop():
-            try:
-                progress = api.get_progress(key, db_alias)
-                if progress.status not in states.ACTIVE:
-                    return
-                look(progress)
-                answered_at = time.monotonic()
-            except (DatabaseError, InterfaceError):
-                if time.monotonic() - answered_at > DATABASE_PATIENCE_SECONDS:
-                    raise
-                connections[db_alias].close()
-            time.sleep(POLL_SECONDS)
-
-    def _work_with_children(self, migration: BaseMigration, db_alias: str) -> None:
-        record = api.get_record(migration, db_alias)
-        if record is None or record.attempt_uuid is None:
-            return
-        attempt_uuid = record.attempt_uuid
-        pool = WorkerPool(
-            make_worker_command(migration.key, db_alias, attempt_uuid),
-            self._get_worker_count(migration, db_alias),
-            make_log_path(migration.key, attempt_uuid),
-            self._display.say,
-        )
-        unit = wording.get_unit(migration)
-
-        def look(progress: Progress) -> None:
-            if progress.attempt_uuid == str(attempt_uuid):
-                pool.tend(progress.processed or 0)
-            self._note_workers(progress, pool.pids)
-            self._display.show(progress, unit)
-
-        try:
-            pool.start()
-            self._poll(migration.key, db_alias, look)
-            if self._interrupts.is_interrupted and not self._pause(migration, db_alias, pool.pids):
-                pool.ask_to_stop()
-            if self._interrupts.is_terminated:
-                pool.ask_to_stop()
-            pool.wait(should_hurry=lambda: self._interrupts.is_terminated)
-        except KeyboardInterrupt:
-            pool.kill()
-            self._pause(migration, db_alias, pool.pids)
-            raise
-        except BaseException:
-            pool.ask_to_stop()
-            raise
-        finally:
-            pool.wait()
-
-    def _interrupt(self, migration: BaseMigration, db_alias: str, *, may_pause: bool) -> int:
-        if may_pause:
-            self._pause(migration, db_alias, set())
-        progress = api.get_progress(migration, db_alias)
-        for line in report.describe_interrupt(progress, self._style):
-            self._display.say(line)
+    def _tell_interrupt(self, key: str, db_alias: str, work: Work | None) -> int:
+        if work is not None:
+            work.pause()
+        self._say(report.describe_interrupt(api.get_progress(key, db_alias), self._style))
         return exits.INTERRUPTED
 
-    def _pause(self, migration: BaseMigration, db_alias: str, child_pids: set[int]) -> bool:
-        """Pause what only we work on; return whether nothing is left to do for our workers."""
-        progress = api.get_progress(migration, db_alias)
-        if progress.status not in states.ACTIVE:
-            return True
-        if get_others(progress, child_pids) or (self._saw_others and not self._has_worked):
-            return False
-        with suppress(IllegalMove):  # it has just ended
-            api.pause_migration(migration, db_alias, actor=self._actor, origin="command")
-        return True
-
-    def _terminate(self, key: str, db_alias: str) -> int:
+    def _tell_termination(self, key: str, db_alias: str) -> int:
         progress = api.get_progress(key, db_alias)
-        if progress.status in states.ACTIVE:
-            self._display.say(
-                f"{wording.name_target(key, db_alias)} stays {states.LABELS[progress.status]}; the next one goes on "
-                f"from the cursors: {wording.make_command('massmigrate', key, db_alias)}"
-            )
-        else:
-            self.tell_end(key, db_alias)
+        self._say(report.describe_termination(progress, self._style))
         return exits.TERMINATED
+
+    def _say(self, lines: list[str]) -> None:
+        for line in lines:
+            self.say(line)
 
 
 def _get_way_out(progress: Progress) -> str:

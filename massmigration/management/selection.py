@@ -39,11 +39,20 @@ def add_database_arguments(parser: argparse.ArgumentParser, *, by_default: str =
 
 
 def find_app(label: str) -> str:
-    """Return the label of an installed app, or refuse it."""
+    """Return the label of an installed app, or refuse it.
+
+    Raises:
+        CommandError: There is no such app.
+        LoadError: Its folder of migrations cannot be read.
+    """
     try:
-        return apps.get_app_config(label).label
+        apps.get_app_config(label)
     except LookupError as error:
         raise exits.refuse(f"{error.args[0]} Look at INSTALLED_APPS, or list all with showmassmigrations.") from error
+    unreadable = get_loader().unreadable
+    if label in unreadable:
+        raise unreadable[label]
+    return label
 
 
 def find_key(

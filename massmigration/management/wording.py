@@ -78,7 +78,7 @@ def describe_rows(progress: Progress, unit: str) -> str:
     if not unit or progress.processed is None:
         return ""
     if progress.total is None:
-        return f"{progress.processed:,} {unit}"
+        return f"{progress.processed:,} {unit}" if progress.processed else ""
     total = format_count(progress.total, is_estimate=bool(progress.total_is_estimate))
     percent = "" if progress.percent is None else f" ({math.floor(progress.percent)} %)"
     return f"{progress.processed:,} of {total} {unit}{percent}"
@@ -100,7 +100,7 @@ def describe_pace(progress: Progress, unit: str, rate: float | None = None) -> s
             left = max(0, progress.total - progress.processed) / rate
             parts.append(f"{format_seconds(math.ceil(left))} left")
     if unit and progress.shards is not None:
-        ranges = "key range" if unit == "rows" else "part"
+        ranges = "key range" if unit == "rows" else "shard"
         parts.append(f"{progress.shards_done or 0} of {progress.shards} {ranges}{'s' if progress.shards != 1 else ''}")
     if progress.workers_alive and progress.workers_alive > 1:
         parts.append(f"{progress.workers_alive} workers")

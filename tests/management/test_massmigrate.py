@@ -8,7 +8,7 @@ import pytest
 
 from massmigration import api, states
 from massmigration.models import MigrationEvent
-from tests.management.conftest import get_visits, make_cities
+from tests.management.conftest import QUICK, get_visits, make_cities
 from tests.testapp.models import City
 from tests.throwaway import simple
 
@@ -54,7 +54,7 @@ class TestOneMigration:
     def test_is_nothing_to_do_when_applied(self, manage):
         manage("massmigrate", NAMES)
         answer = manage("massmigrate", NAMES)
-        assert (answer.code, answer.output) == (0, f"Nothing to do: {NAMES} is applied on default.\n")
+        assert (answer.code, answer.output) == (0, f"Nothing to do: {NAMES} is applied on database 'default'.\n")
 
     def test_shows_the_warning_of_a_run_that_changed_nothing(self, manage):
         make_cities("default", 5)
@@ -99,7 +99,7 @@ class TestOneMigration:
         make_cities("default", 5)
         attempt_uuid = api.start_migration(NAMES, enqueue=False).attempt_uuid
         assert manage("massmigrate", NAMES).code == 0
-        assert api.get_record(NAMES).attempt_uuid == attempt_uuid
+        assert api.get_progress(NAMES).attempt_uuid == str(attempt_uuid)
 
     def test_a_dependency_that_fails_blocks_it(self, manage):
         City.objects.create(name="Nowhere", note="bad")
@@ -170,7 +170,7 @@ class TestWhatIsPending:
     def test_of_all_apps_runs_with_noinput(self, manage):
         assert manage("massmigrate", "--no-input").code == 0
         assert get_status(FAILS) == states.APPLIED
-        assert manage("massmigrate").output == "Nothing to do: every mass migration is applied.\n"
+        assert manage("massmigrate").output == "Nothing to do: every mass migration is applied on database 'default'.\n"
 
     def test_leaves_alone_what_a_person_paused(self, manage):
         api.start_migration(SLOW, enqueue=False)
@@ -295,7 +295,28 @@ class TestWrongUsage:
             2,
             "shops:0001_first does not run on database 'default'. It runs on: none.",
         )
-        assert manage("massmigrate", "shops").code == 0  # nothing of it is pending there
+        assert manage("massmigrate", "shops") == (
+            0,
+            "Nothing to do: there is no mass migration of shops for database 'default'.\n",
+        )
+
+    def test_a_folder_that_cannot_be_read(self, manage, settings):
+        settings.MASSMIGRATION_MODULES = {"testapp": "nothing.like_it", "adminapp": None}
+        for words in (["massmigrate", "testapp"], ["massmigrate", "testapp", "0001"]):
+            answer = manage(*words)
+            assert answer.code == 2
+            assert "nothing.like_it" in answer.output
+        for words in (["massmigrate", "--noinput"], ["showmassmigrations", "--check"]):
+            answer = manage(*words)
+            assert answer.code == 1
+            assert "nothing.like_it" in answer.output
+
+    def test_a_database_without_our_tables(self, run_manage, tmp_path):
+        env = {**QUICK, "MASSMIGRATION_TEST_DB_DEFAULT": str(tmp_path / "new.sqlite3")}
+        answer = run_manage("massmigrate", "testapp", env=env)
+        assert answer.returncode == 2
+        assert "Database 'default' has no tables of massmigration. Make them with: " in answer.stderr
+        assert "not run" in run_manage("showmassmigrations", "--database=default", env=env).stdout
 
 
 class TestAttempt:

@@ -31,5 +31,5 @@ class Command(MassMigrationCommand):
             self.stdout.write(listing.format_json(rows))
         else:
             listing.write_text(self, rows, options["app_labels"])
-        if options["check"] and any(listing.is_unapplied(row) for row in rows):
+        if options["check"] and listing.has_unapplied(rows, options["app_labels"]):
             self.leave(exits.FAILED)
