@@ -1,0 +1,82 @@
+"""The ground that the tests stand on: servers that end with their run, and no skip that nobody sees."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.conftest import ROOT, get_environment, needs_postgres
+
+START_AND_WAIT = """
+import os, sys, time
+import pytest
+from tests import servers
+servers.get_postgres()
+print(os.environ["MASSMIGRATION_TEST_POSTGRES"], flush=True)
+time.sleep(600)
+"""
+
+ONE_TEST = """
+def test_once(db_alias):
+    assert db_alias in ("default", "postgres")
+"""
+
+FRESH = {
+    "MASSMIGRATION_TEST_DB_DEFAULT": None,
+    "MASSMIGRATION_TEST_DB_POSTGRES": None,
+    "MASSMIGRATION_TEST_DIRECTORY": None,
+    "MASSMIGRATION_TEST_POSTGRES": None,
+    "PYTEST_XDIST_WORKER": None,
+}
+
+
+@needs_postgres
+def test_postgres_ends_with_the_process_that_started_it():
+    import psycopg
+
+    owner = subprocess.Popen(
+        [sys.executable, "-c", START_AND_WAIT],
+        cwd=ROOT,
+        env=get_environment(FRESH),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert owner.stdout
+    with owner.stdout:
+        url = f"{owner.stdout.readline().strip()}/postgres"
+        with psycopg.connect(url) as connection:
+            row = connection.execute("SHOW data_directory").fetchone()
+        connection.close()
+        assert row
+        owner.kill()
+        owner.wait()
+    deadline = time.monotonic() + 30
+    while Path(row[0]).parent.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(url)
+
+
+@pytest.mark.parametrize(("require", "code"), [("all", 1), (None, 0)])
+def test_skip_fails_the_run_only_where_everything_is_required(tmp_path, require, code):
+    (tmp_path / "test_once.py").write_text(ONE_TEST)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = needs_postgres\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-ra", "-p", "tests.conftest", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=ROOT,
+        env=get_environment(
+            {**FRESH, "MASSMIGRATION_TEST_POSTGRES": "", "MASSMIGRATION_TEST_REQUIRE": require, "COLUMNS": "200"}
+        ),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "1 passed, 1 skipped" in done.stdout
+    assert servers.INSTALL_POSTGRES in done.stdout
+    assert ("MASSMIGRATION_TEST_REQUIRE=all" in done.stdout) is (require == "all")
