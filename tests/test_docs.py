@@ -17,8 +17,15 @@ from django.dispatch import Signal
 
 from massmigration import api, checks, conf, definitions, exceptions, signals, states
 from massmigration.backends.base import BaseBackend
+from massmigration.database import LOCK_PATIENCE_SECONDS
 from massmigration.definitions import base, batch, custom, mapper, simple
+from massmigration.engine.batch import REVISITS
+from massmigration.engine.finish import MAX_PASSES
+from massmigration.engine.keys import KINDS, SQLITE_DECIMAL_DIGITS
+from massmigration.engine.pacing import LARGEST_SIZE
 from massmigration.engine.progress import Progress, ShardProgress
+from massmigration.engine.querysets import _REFUSALS
+from massmigration.engine.sharding import ROWS_PER_SHARD
 from massmigration.exceptions import MassMigrationError
 from tests import markdown
 from tests.markdown import ROOT, find_pages, read
@@ -175,10 +182,34 @@ def test_every_documented_hook_exists():
         assert term.partition("(")[0] in names, term
 
 
+def test_every_refusal_of_a_queryset_and_every_kind_of_key_is_documented():
+    section = read("kinds.md").get_section("Querysets that work, and those that are refused")
+    keys = section.get_section("Primary keys").rows
+    assert len(section.rows) - len(keys) == len(_REFUSALS) + 1, "and the one bound to another database"
+    described = " ".join(row[0] for row in keys).lower()
+    assert all(kind.name.lower().split()[0] in described for kind in KINDS)
+
+
+def test_the_numbers_in_sentences_are_the_real_ones():
+    sentences = {
+        "settings.md": [f"{ROWS_PER_SHARD:,} rows at most", f"from 1 to {LARGEST_SIZE:,}"],
+        "guarantees.md": ["up to five times"],
+        "statuses.md": ["After five passes"],
+        "errors.md": [f"more than {LOCK_PATIENCE_SECONDS:g} seconds"],
+        "kinds.md": [f"more than {SQLITE_DECIMAL_DIGITS} digits"],
+    }
+    assert MAX_PASSES == 5
+    assert REVISITS + 1 == 4
+    assert "the fourth visit" in read("guarantees.md").path.read_text(encoding="utf-8")
+    for name, expected in sentences.items():
+        text = " ".join(read(name).path.read_text(encoding="utf-8").split())
+        assert all(sentence in text for sentence in expected), name
+
+
 def test_every_name_of_the_api_is_documented_and_no_other():
     page = read("api.md")
     functions = {term.partition("(")[0] for heading in ("Look", "Do") for term in page.get_section(heading).terms}
-    functions -= set(page.get_section("Do").rows[-1][0]) | {"user", "actor", "origin", "enqueue"}
+    functions -= {"user", "actor", "origin", "enqueue"}  # arguments, which have a table of their own
     real = {name for name in api.__all__ if inspect.isfunction(getattr(api, name))}
     assert functions == real
     assert set(api.__all__) - real <= set(page.code_spans) | {heading.strip() for heading in page.headings}
@@ -198,7 +229,14 @@ def test_the_fields_of_progress_are_documented():
     fields = [field.name for field in dataclasses.fields(Progress)]
     in_json = list(Progress("a:0001_b", "a", "0001_b", "default", "not_run").as_dict())
     assert page.terms == fields[len(in_json) :]
-    assert {field.name for field in dataclasses.fields(ShardProgress)} <= set(page.code_spans)
+    members = {name for name in vars(Progress) if not name.startswith("_")} - set(fields)
+    in_shards = {field.name for field in dataclasses.fields(ShardProgress)}
+    assert members | in_shards <= {span.removesuffix("()") for span in page.code_spans}
+
+
+def test_the_fields_of_a_preparation_are_documented():
+    fields = [field.name for field in dataclasses.fields(api.Preparation)]
+    assert read("api.md").get_section("Preparation").terms == fields
 
 
 def test_every_signal_is_documented_and_no_other():

@@ -32,6 +32,11 @@ COMMAND_LINES = [
     if block.language == "console"
     for line in block.code.splitlines()
     if line.startswith("$ ")
+] + [
+    (block.place, f"python manage.py {arguments}")
+    for block in BLOCKS
+    if block.language in ("console", "text")
+    for arguments in re.findall(r"(?m)^(?!\$ ).*\bmanage\.py (.+)$", block.code)
 ]
 
 WORKER = """
