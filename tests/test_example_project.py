@@ -203,5 +203,16 @@ def test_demo_ends_well_and_does_not_start_from_zero_the_second_time(tmp_path):
     assert project.dump() == before
 
 
+def test_demo_goes_on_with_what_somebody_paused(tmp_path):
+    project = Example(tmp_path)
+    project.run("migrate", "--verbosity", "0")
+    project.run("load_cities", "--limit", "50")
+    project.run("shell", "-c", f"from massmigration import api; api.start_migration('{KEYS[0]}', enqueue=False)")
+    project.run("massmigration", "pause", "places", "0001_city_slugs")
+    assert "paused" in project.run("massmigrate", "--noinput", code=3)
+    assert "50 were there already" in project.run("demo", "--limit", "50")
+    assert project.query("SELECT COUNT(*) FROM places_city WHERE slug = ''") == [(0,)]
+
+
 def test_schema_is_described_by_migrations(example):
     assert "No changes detected" in example.run("makemigrations", "places", "--check", "--dry-run")

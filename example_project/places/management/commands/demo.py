@@ -10,6 +10,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
+from massmigration import api
 from places.models import City, Country
 from rich.console import Console
 from rich.table import Table
@@ -50,6 +51,9 @@ class Command(BaseCommand):
         call_command("load_cities", limit=limit)
         before = self.remember()
         self.begin("3. The mass migrations")
+        for progress in api.get_all_progress():
+            if progress.status in ("paused", "failed"):  # what a person stopped goes on only by its name
+                self.run("massmigrate", progress.app_label, progress.name, "--noinput")
         self.run("massmigrate", "--noinput")
         self.begin("4. What changed")
         self.compare(before)
