@@ -19,9 +19,13 @@ from rich.text import Text
 from massmigration import states
 from massmigration.api import Progress
 from massmigration.management import wording
+from massmigration.management.speed import Speedometer
 
 LINE_SECONDS: Final = 10.0
 """Plain lines about the same migration are at least so far apart, unless something changed."""
+
+ROOM_FOR_BAR: Final = 20
+"""Where the bar had fewer characters than this, the name gets a line of its own."""
 
 FINISHING: Final = "Finishing the batch in hand. Press Ctrl-C again to stop at once."
 
@@ -41,7 +45,7 @@ class Display:
         self._is_quiet = is_quiet
         self._shown_at = 0.0
         self._shown: tuple[Any, ...] = ()
-        self._rate: float | None = None
+        self._speed = Speedometer()
 
     def say(self, line: str) -> None:
         """Write a line that stays."""
@@ -63,18 +67,18 @@ class Display:
         """
         if self._is_quiet:
             return
-        self._rate = progress.rate or self._rate
         now = time.monotonic()
+        self._speed.note(progress.processed or 0, now)
         what = (progress.key, progress.database, progress.status, progress.stalled, bool(note))
         if what == self._shown and now - self._shown_at < LINE_SECONDS:
             return
         self._shown, self._shown_at = what, now
-        line = note or wording.describe_run(progress, unit, self._rate)
+        line = note or wording.describe_run(progress, unit, self._speed.get_rate())
         self.say(f"{wording.name_target(progress.key, progress.database)}  {line}")
 
     def end(self) -> None:
         """Take away what does not stay, because the migration has ended."""
-        self._shown, self._rate = (), None
+        self._shown, self._speed = (), Speedometer()
 
     def announce_stop(self) -> None:
         """Tell that the first Ctrl-C was understood; called from a signal handler."""
@@ -101,7 +105,7 @@ class BarDisplay(Display):
 
     def show(self, progress: Progress, unit: str, note: str = "") -> None:
         """Show where a migration stands."""
-        self._rate = progress.rate or self._rate
+        self._speed.note(progress.processed or 0, time.monotonic())
         self._progress, self._unit, self._note = progress, unit, note
         if self._live is None:
             self._began_at = time.monotonic()
@@ -128,6 +132,7 @@ class BarDisplay(Display):
         progress = self._progress
         if progress is None:
             return Text("")
+        detail = Text(self._get_detail(progress), style="yellow" if self._is_stopping else "dim")
         name = Text(wording.name_target(progress.key, progress.database), style="bold")
         elapsed = wording.format_seconds(float(int(time.monotonic() - self._began_at)))
         if not self._unit or progress.status == states.ENQUEUED:
@@ -137,17 +142,22 @@ class BarDisplay(Display):
             head = Table.grid(padding=(0, 1), expand=True)
             head.add_column(no_wrap=True, overflow="ellipsis")
             head.add_column(ratio=1)
-            head.add_column(no_wrap=True)
+            rows = wording.describe_rows(progress, self._unit)
+            widest = len(rows) + len(f"{progress.total or 0:,}") - len(f"{progress.processed or 0:,}") + 1
+            head.add_column(no_wrap=True, justify="right", min_width=widest)
             total = progress.total if progress.total else None
             bar = ProgressBar(total=total, completed=progress.processed or 0, pulse=total is None)
-            head.add_row(name, bar, Text(wording.describe_rows(progress, self._unit)))
-        return Group(head, Text(self._get_detail(progress), style="yellow" if self._is_stopping else "dim"))
+            is_narrow = self._console.width < len(name) + widest + ROOM_FOR_BAR
+            head.add_row(Text("") if is_narrow else name, bar, Text(rows))
+            if is_narrow:
+                return Group(name, head, detail)
+        return Group(head, detail)
 
     def _get_detail(self, progress: Progress) -> str:
         if self._is_stopping:
             return FINISHING
         trouble = self._note or wording.describe_trouble(progress)
-        pace = wording.describe_pace(progress, self._unit, self._rate)
+        pace = wording.describe_pace(progress, self._unit, self._speed.get_rate())
         return ", ".join(part for part in (trouble, pace) if part)
 
 

@@ -90,10 +90,10 @@ def describe_pace(progress: Progress, unit: str, rate: float | None = None) -> s
     Args:
         progress: Where the migration stands.
         unit: What it counts.
-        rate: The last known rate, for the moments in which no shard is worked on.
+        rate: The rate that was measured; None: what the workers say.
     """
     parts = []
-    rate = progress.rate or rate
+    rate = rate or progress.rate
     if rate and unit:
         parts.append(f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.1f} {unit}/s")
         if progress.total is not None and progress.processed is not None:
