@@ -10,7 +10,7 @@ from django.db import connections
 
 from massmigration.conf import conf
 from massmigration.engine.pacing import Pacer
-from massmigration.engine.writeback import Snapshot
+from massmigration.engine.snapshots import Snapshot
 from massmigration.models import MigrationShard
 
 
@@ -23,6 +23,7 @@ class Batch:
         cursor: Where the shard stands once the batch is done, encoded; None if nothing is left to do.
         keys: The encoded key of an object by its index.
         snapshot: The values that the objects were loaded with.
+        version: How the database stood when they were loaded, if it tells.
         is_cut: Whether the operation was stopped before the batch's end.
     """
 
@@ -30,6 +31,7 @@ class Batch:
     cursor: str | None
     keys: Callable[[int], str]
     snapshot: Snapshot | None = None
+    version: Any = None
     is_cut: bool = False
 
     def cut(self, count: int) -> None:

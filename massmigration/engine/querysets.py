@@ -141,28 +141,29 @@ class Table:
         """Return the keys of at most ``limit`` matching rows, in order; locked if asked for."""
         rows = self._order(keys.narrow(self.queryset).select_related(None), lock=lock and self._locks_itself)
         values = self._list_keys(rows[:limit])
-        reading = Reading(values, values[-1] if values else None, len(values) >= limit)
+        reading = Reading(list(dict.fromkeys(values)), values[-1] if values else None, len(values) >= limit)
         if lock and not self._locks_itself and values:
-            self._lock(values)
-            reading = reading._replace(rows=self._list_keys(self._select(values).order_by("pk")))
-        return reading._replace(rows=list(dict.fromkeys(reading.rows)))
+            self._lock(reading.rows)
+            found = self._list_keys(self._select(reading.rows).order_by("pk"))
+            reading = reading._replace(rows=list(dict.fromkeys(found)))
+        return reading
 
     def read_objects(self, keys: KeyRange, limit: int, *, lock: bool) -> Reading:
         """Return at most ``limit`` matching objects, in order, each once although a join may repeat it."""
         if lock and not self._locks_itself:
             # GROUP BY cannot be locked, and a child's row lies in two tables: so lock first, read afterwards.
-            reading = self.read_keys(keys, limit, lock=True)
-            rows = self.read_listed(reading.rows) if reading.rows else []
+            reading = self.read_keys(keys, limit, lock=False)
+            rows = self.read_listed(reading.rows, lock=True) if reading.rows else []
         else:
             rows = list(self._order(keys.narrow(self.queryset), lock=lock)[:limit])
             reading = Reading([], rows[-1].pk if rows else None, len(rows) >= limit)
-        return reading._replace(rows=list({row.pk: row for row in reversed(rows)}.values())[::-1])
+        return reading._replace(rows=_drop_repeated(rows))
 
     def read_listed(self, values: list[Any], *, lock: bool = False) -> list[Any]:
         """Return the matching objects that have one of these keys, in order; locked if asked for."""
         if lock:
             self._lock(values)
-        return list(self._select(values).order_by("pk"))
+        return _drop_repeated(list(self._select(values).order_by("pk")))
 
     def select_batch(self, values: list[Any]) -> QuerySet[Any]:
         """Return the rows of a batch as a queryset, for statements of the author's own.
@@ -170,16 +171,23 @@ class Table:
         Args:
             values: The keys that ``read_keys`` returned, at least one.
         """
-        if connections[self.alias].vendor != "sqlite":
-            return self._select(values)
-        # Nobody else writes while we do, so the range holds the same rows, and takes two parameters.
-        model = self.queryset.model
-        return self.queryset.filter(is_from(model, values[0]), is_upto(model, values[-1]))
+        # On SQLite nobody else writes while we do: then the range holds the same rows, and takes two parameters.
+        return self._select_range(values) if connections[self.alias].vendor == "sqlite" else self._select(values)
 
     def count_matching(self, values: list[Any]) -> int:
-        """Return how many of these keys' rows the queryset finds."""
+        """Return how many of these keys' rows the queryset finds.
+
+        Args:
+            values: The keys of a batch, in order, at least one.
+        """
+        if not self._select_range(values).exists():  # nearly always, and quicker asked than for each key
+            return 0
         chunks = chunk_keys(self.queryset.model, values, connections[self.alias])
-        return sum(self._select(chunk).values("pk").distinct().count() for chunk in chunks)
+        return sum(len(set(self._list_keys(self._select(chunk)))) for chunk in chunks)
+
+    def _select_range(self, values: Sequence[Any]) -> QuerySet[Any]:
+        model = self.queryset.model
+        return self.queryset.filter(is_from(model, values[0]), is_upto(model, values[-1]))
 
     def _select(self, values: Sequence[Any]) -> QuerySet[Any]:
         return self.queryset.filter(is_among(self.queryset.model, values))
@@ -207,7 +215,13 @@ class Table:
         model = self.queryset.model
         for table in (model, *model._meta.all_parents):
             link = None if table is model else model._meta.get_ancestor_link(table)
-            mine: QuerySet[Any] = QuerySet(model, using=self.alias).filter(is_among(model, values))
-            chosen = values if link is None else list(mine.values_list(link.attname, flat=True))
+            chosen = values
+            if link is not None and not link.primary_key:
+                mine: QuerySet[Any] = QuerySet(model, using=self.alias).filter(is_among(model, values))
+                chosen = list(mine.values_list(link.attname, flat=True))
             rows = self._order(QuerySet(table, using=self.alias).filter(is_among(table, chosen)), lock=True)
             self._list_keys(rows)
+
+
+def _drop_repeated(objects: list[Any]) -> list[Any]:
+    return list({obj.pk: obj for obj in objects}.values())

@@ -17,7 +17,8 @@ from massmigration.engine.behaviour import Batch, Kind, Written
 from massmigration.engine.keys import check_key
 from massmigration.engine.pacing import Pacer
 from massmigration.engine.querysets import KeyRange, Reading, Table, check_queryset, filters_on
-from massmigration.engine.writeback import Snapshot, get_fields, write_objects
+from massmigration.engine.snapshots import Snapshot, get_version
+from massmigration.engine.writeback import get_fields, write_objects
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationShard
 
@@ -110,9 +111,17 @@ class MapperKind(QuerysetKind):
         elif names and not is_deferred:
             self.table.queryset = self.table.queryset.only(*names, *fields)
 
+    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
+        """Read the next objects, and note how the database stood before."""
+        version = None if self.locks else get_version(self.work_alias)
+        batch = super().fetch(shard, pacer, limit)
+        batch.version = version
+        return batch
+
     def operate(self, batch: Batch) -> None:
         """Call the operation for each object; a pause ends the batch between two of them."""
-        batch.snapshot = Snapshot(batch.objects, self.fields) if self.fields else None
+        if self.fields:
+            batch.snapshot = Snapshot(batch.objects, self.fields, is_locked=self.locks)
         self._work(batch, can_stop=True)
 
     def _work(self, batch: Batch, *, can_stop: bool) -> None:
@@ -126,6 +135,8 @@ class MapperKind(QuerysetKind):
     def find_stale(self, batch: Batch) -> bool:
         """Compare the rows with what was loaded, where they are not locked."""
         if batch.snapshot is None or self.locks or self.migration.on_conflict == "overwrite":
+            return False
+        if batch.version is not None and batch.version == get_version(self.work_alias):
             return False
         return bool(batch.snapshot.find_stale(batch.objects, self.work_alias))
 

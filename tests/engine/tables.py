@@ -94,3 +94,34 @@ class RangeKeyField(models.Field):
 
 class UnknownKey(Row):
     id = RangeKeyField(primary_key=True)
+
+
+class Everything(models.Model):
+    """A column of every common type, empty or not; table and columns with names that need quotes."""
+
+    text = models.TextField(null=True, db_column="select")
+    char = models.CharField(max_length=30, default="", db_column="Char With Spaces")
+    slug = models.SlugField(null=True)
+    small = models.SmallIntegerField(null=True)
+    number = models.IntegerField(null=True)
+    big = models.BigIntegerField(null=True, db_column="MixedCase")
+    positive = models.PositiveIntegerField(null=True)
+    yes = models.BooleanField(default=False)
+    maybe = models.BooleanField(null=True)
+    decimal = models.DecimalField(max_digits=12, decimal_places=3, null=True)
+    real = models.FloatField(null=True)
+    day = models.DateField(null=True)
+    moment = models.DateTimeField(null=True)
+    clock = models.TimeField(null=True)
+    span = models.DurationField(null=True)
+    data = models.JSONField(null=True)
+    token = models.UUIDField(null=True)
+    blob = models.BinaryField(null=True)
+    address = models.GenericIPAddressField(null=True)
+    file = models.FileField(null=True)
+    city = models.ForeignKey("testapp.City", models.CASCADE, null=True, db_constraint=False, related_name="+")
+    changed_at = models.DateTimeField(auto_now=True, null=True)
+
+    class Meta:
+        app_label = "extra"
+        db_table = "Every Thing"

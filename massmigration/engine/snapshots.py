@@ -1,0 +1,113 @@
+"""What a batch's objects were loaded with: tells which the operation changed, and which the site did meanwhile."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import uuid
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from django.db import connections
+from django.db.models import Field, Model, QuerySet
+
+from massmigration.engine.keyfilters import chunk_keys, is_among
+
+_IMMUTABLE: Final = (
+    str, int, float, bool, bytes, Decimal, uuid.UUID, datetime.date, datetime.time, datetime.timedelta, type(None),
+)  # fmt: skip
+_NUMBERS: Final = (bool, int, float)
+_ABSENT: Final = object()
+
+
+def get_version(alias: str) -> tuple[Any, int] | None:
+    """Return what changes as soon as another connection commits, if the database tells that for nothing.
+
+    Only SQLite does (https://www.sqlite.org/pragma.html#pragma_data_version); the number is the connection's own.
+    """
+    connection = connections[alias]
+    if connection.vendor != "sqlite":
+        return None
+    connection.ensure_connection()
+    number: int = connection.connection.execute("PRAGMA data_version").fetchone()[0]
+    return connection.connection, number
+
+
+class Snapshot:
+    """The values that a batch's objects were loaded with.
+
+    Args:
+        objects: Freshly loaded, not yet given to the operation.
+        fields: The fields of ``update_fields``.
+        is_locked: Whether nobody else can change the rows, so that ``find_stale`` is not needed.
+    """
+
+    def __init__(self, objects: Sequence[Model], fields: Sequence[Field[Any, Any]], *, is_locked: bool = False) -> None:
+        self._names = columns = [field.attname for field in fields]
+        if objects and not is_locked:
+            columns = [field.attname for field in objects[0]._meta.concrete_fields]
+        self._loaded = [(obj.pk, _take(obj, columns)) for obj in objects]
+
+    def find_changed(self, objects: Sequence[Model]) -> list[Model]:
+        """Return the objects whose ``update_fields`` are not as they were loaded.
+
+        Args:
+            objects: Those that the snapshot was made of, or the first of them.
+
+        Raises:
+            ValueError: The operation gave an object another primary key, so that its row is not known any more.
+        """
+        changed = []
+        for obj, (pk, loaded) in zip(objects, self._loaded, strict=False):
+            if obj.pk != pk:
+                raise ValueError(
+                    f"The operation changed the primary key of {obj._meta.label} {pk!r} to {obj.pk!r}, but with "
+                    "update_fields it may only set these fields. To copy or delete objects, leave update_fields out."
+                )
+            values = obj.__dict__
+            if not all(_is_same(values.get(name, _ABSENT), loaded.get(name, _ABSENT)) for name in self._names):
+                changed.append(obj)
+        return changed
+
+    def find_stale(self, objects: Sequence[Model], alias: str) -> set[Any]:
+        """Return the keys of the objects whose rows are not as they were loaded any more, or are gone.
+
+        Args:
+            objects: Those that the snapshot was made of, or the first of them.
+            alias: The database; to be called in the transaction that writes.
+        """
+        if not objects:
+            return set()
+        model, expected = type(objects[0]), self._loaded[: len(objects)]
+        names = list(expected[0][1])
+        stored: dict[Any, tuple[Any, ...]] = {}
+        for keys in chunk_keys(model, [pk for pk, _ in expected], connections[alias]):
+            rows: QuerySet[Any] = QuerySet(model, using=alias).filter(is_among(model, keys))
+            stored |= {row[0]: row[1:] for row in rows.values_list("pk", *names)}
+        return {pk for pk, loaded in expected if stored.get(pk) != tuple(map(loaded.get, names))}
+
+
+def _take(obj: Model, columns: Sequence[str]) -> dict[str, Any]:
+    values = obj.__dict__
+    return {
+        name: value if isinstance(value, _IMMUTABLE) else copy.deepcopy(value)
+        for name in columns
+        if (value := values.get(name, _ABSENT)) is not _ABSENT
+    }
+
+
+def _is_same(new: Any, old: Any) -> bool:
+    """Compare as JSON does: True is not 1, and 1 is not 1.0, however deep they lie."""
+    if type(new) is type(old) and isinstance(new, _IMMUTABLE):
+        return bool(new == old)
+    if isinstance(new, dict) and isinstance(old, dict):
+        return new.keys() == old.keys() and all(_is_same(value, old[key]) for key, value in new.items())
+    if isinstance(new, (list, tuple)) and isinstance(old, (list, tuple)):
+        return len(new) == len(old) and all(map(_is_same, new, old))
+    if [isinstance(new, kind) for kind in _NUMBERS] != [isinstance(old, kind) for kind in _NUMBERS]:
+        return False
+    try:
+        return bool(new == old)
+    except ValueError:  # arrays of numbers do not compare to one truth
+        return False

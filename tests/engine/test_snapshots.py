@@ -1,0 +1,121 @@
+"""What an operation changed is noticed, however deep it lies, and so is what others changed meanwhile."""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal
+
+import pytest
+from django.db import connections, models
+from django.db.models import F
+from django.utils.safestring import mark_safe
+
+from massmigration.engine.snapshots import Snapshot, get_version
+from massmigration.engine.writeback import get_fields
+from tests.engine.support import in_threads
+from tests.testapp.models import City, CompositeRow, JsonRow
+
+UTC = datetime.timezone.utc
+EAST = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data["list"].append(3),
+        lambda data: data["dict"].update(new=None),
+        lambda data: data["dict"]["deep"].clear(),
+        lambda data: data.update(one=True),
+        lambda data: data.update(one=1.0),
+        lambda data: data["list"].__setitem__(0, 1),
+        lambda data: data.pop("null"),
+    ],
+)
+def test_json_that_is_changed_in_place_is_noticed(change):
+    obj = JsonRow(pk=1, data={"list": [True, 2], "dict": {"deep": {"a": 1}}, "one": 1, "null": None})
+    fields = get_fields(JsonRow, ["data"], "x")
+    snapshot = Snapshot([obj], fields)
+    assert snapshot.find_changed([obj]) == []
+    change(obj.data)
+    assert snapshot.find_changed([obj]) == [obj]
+
+
+class Array(list):
+    """As arrays of numbers do, it compares element by element."""
+
+    def __eq__(self, other):
+        raise ValueError("The truth value of an array with more than one element is ambiguous.")
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_changed"),
+    [
+        ("a", mark_safe("a"), False),
+        ("a", models.TextChoices("Letter", "a").a, False),
+        (1, models.IntegerChoices("Number", "ONE").ONE, False),
+        (None, None, False),
+        (None, "", True),
+        ("", None, True),
+        (0, False, True),
+        (1, F("x"), True),
+        ([1], (1,), False),
+        (None, Array(), True),
+        (Decimal("1.0"), Decimal("1.00"), False),
+        (datetime.datetime(2024, 1, 1, 5, 30, tzinfo=EAST), datetime.datetime(2024, 1, 1, tzinfo=UTC), False),
+    ],
+)
+def test_what_counts_as_changed(old, new, is_changed):
+    obj = JsonRow(pk=1, data=old)
+    snapshot = Snapshot([obj], get_fields(JsonRow, ["data"], "x"))
+    obj.data = new
+    assert bool(snapshot.find_changed([obj])) is is_changed
+
+
+def test_another_primary_key_is_refused():
+    city = City(pk=1)
+    snapshot = Snapshot([city], get_fields(City, ["slug"], "x"))
+    city.pk = None
+    with pytest.raises(ValueError, match=r"changed the primary key of testapp.City 1 to None, but with update_fields"):
+        snapshot.find_changed([city])
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
+def test_rows_that_others_changed_or_deleted_are_stale(db_alias):
+    rows = City.objects.using(db_alias)
+    cities = rows.bulk_create([City(name=str(number), note="a") for number in range(5)])
+    objects = list(rows.only("name", "flag").order_by("pk"))
+    snapshot = Snapshot(objects, get_fields(City, ["flag"], "x"))
+    objects[0].flag = True
+    objects[1].note = "read and set by the operation, not loaded before"
+    assert snapshot.find_stale(objects, db_alias) == set()
+    rows.filter(pk=cities[1].pk).update(note="not loaded")
+    rows.filter(pk=cities[2].pk).update(name="new")
+    rows.filter(pk=cities[4].pk).delete()
+    assert snapshot.find_stale(objects, db_alias) == {cities[2].pk, cities[4].pk}
+    assert snapshot.find_stale(objects[:4], db_alias) == {cities[2].pk}
+    assert snapshot.find_stale([], db_alias) == set()
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
+def test_thousands_of_composite_keys_are_compared(db_alias):
+    rows = CompositeRow.objects.using(db_alias)
+    rows.bulk_create([CompositeRow(tenant="t", number=number) for number in range(5000)])
+    objects = list(rows.order_by("pk"))
+    snapshot = Snapshot(objects, get_fields(CompositeRow, ["text"], "x"))
+    rows.filter(number=4321).update(text="new")
+    assert snapshot.find_stale(objects, db_alias) == {("t", 4321)}
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
+def test_sqlite_tells_whether_another_connection_wrote():
+    assert get_version("postgres") is None
+    before = get_version("default")
+    City.objects.create(name="ours")
+    assert get_version("default") == before
+    in_threads(lambda: City.objects.create(name="theirs"))
+    after = get_version("default")
+    assert after != before
+    connections["default"].close()
+    assert get_version("default") not in (before, after)
