@@ -23,9 +23,10 @@ from massmigration.exceptions import (
     MassMigrationError,
 )
 from massmigration.loader import get_loader
-from massmigration.models import MigrationAttempt, MigrationFailure, MigrationRecord, MigrationShard
+from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
 from massmigration.readiness import check_definition, check_dependencies
 from massmigration.recorder import Author
+from massmigration.retrying import open_failed
 
 
 def start(
@@ -190,7 +191,7 @@ def _go_on(migration: BaseMigration, db_alias: str, author: Author, action: str,
             return
         attempts.append(record.attempt_uuid)
         if action == "retry":
-            _retry_failures(migration, record.attempt_uuid, db_alias)
+            open_failed(migration, record, record.attempt_uuid, db_alias)
         recorder.revoke_fences(record.attempt_uuid, db_alias, only_expired=action == "recover")
         recorder.wake_shards(record.attempt_uuid, db_alias)
 
@@ -201,38 +202,6 @@ def _go_on(migration: BaseMigration, db_alias: str, author: Author, action: str,
         if enqueue:
             _launch_after_commit(migration, db_alias, attempts[-1], author)
     return _get_record(migration.key, db_alias)
-
-
-def _retry_failures(migration: BaseMigration, attempt_uuid: uuid.UUID, db_alias: str) -> None:
-    """Close the open failures; those that the cursors have passed get a shard of their own."""
-    shards = {shard.pk: shard for shard in recorder.get_shards(attempt_uuid, db_alias)}
-    passed: dict[str, list[str]] = {}
-    for failure in recorder.get_failures(attempt_uuid, db_alias):
-        shard = shards.get(failure.shard_id)
-        if failure.status != MigrationFailure.OPEN or failure.object_key is None or shard is None:
-            continue
-        if shard.status != MigrationShard.FAILED or getattr(migration, "on_error", "stop") == "skip":
-            passed.setdefault(shard.pk, []).append(failure.object_key)
-    pass_number = max((shard.pass_number for shard in shards.values()), default=1)
-    numbers = [shard.number for shard in shards.values() if shard.kind == MigrationShard.RANGE]
-    number = max(numbers, default=-1)
-    new = []
-    for shard_id, keys in passed.items():
-        number += 1
-        payload = {**(shards[shard_id].payload or {}), "keys": keys}
-        new.append(
-            MigrationShard(
-                id=MigrationShard.make_id(attempt_uuid, MigrationShard.RANGE, pass_number, number),
-                attempt_uuid=attempt_uuid,
-                key=migration.key,
-                kind=MigrationShard.RANGE,
-                pass_number=pass_number,
-                number=number,
-                payload=payload,
-            )
-        )
-    recorder.add_shards(new, db_alias)
-    recorder.mark_failures_retried(attempt_uuid, db_alias)
 
 
 def _keep_totals(attempt_uuid: uuid.UUID, db_alias: str) -> None:

@@ -121,8 +121,13 @@ def _claim_next(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID
     if make_finish_if_due(migration, db_alias, attempt_uuid):
         logger.debug("%s: every range is done", migration.key)
     shards = recorder.get_shards(attempt_uuid, db_alias)
+    has_open_range = any(shard.kind == MigrationShard.RANGE and shard.status != MigrationShard.DONE for shard in shards)
+    worked = [shard for shard in shards if shard.last_progress_at is not None]
+    pattern = max(worked, key=lambda shard: shard.last_progress_at or shard.created_at, default=None)
     for shard in shards:
-        if is_claimable(shard) and claim(shard, migration, db_alias, worker):
+        if shard.kind == MigrationShard.FINISH and has_open_range:
+            continue
+        if is_claimable(shard) and claim(shard, migration, db_alias, worker, pattern):
             return shard
     bound = get_max_workers(migration, db_alias)
     live_count = sum(is_live(shard) for shard in shards)

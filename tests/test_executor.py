@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from massmigration import MapperMigration, executor, recorder, states
+from massmigration import BaseMigration, MapperMigration, RetryLater, executor, recorder, states
 from massmigration.backends.base import BaseBackend
 from massmigration.database import run_write
 from massmigration.engine.finish import make_finish_if_due
@@ -329,3 +329,73 @@ def test_a_planning_that_is_done_twice_makes_nothing_twice(db_alias):
     assert Slice(late, migration, db_alias).run() == LOST
     assert MigrationShard.objects.using(db_alias).filter(kind="range").count() == 3
     assert work(migration, db_alias).processed == 100
+
+
+def test_a_retried_row_that_rests_keeps_the_run_from_finishing(db_alias):
+    class Migration(CountVisits):
+        on_error = "skip"
+        is_broken = True
+        rests = 0
+
+        def operation(self, city, db_alias):
+            super().operation(city, db_alias)
+            if city.name == "City 3":
+                if self.is_broken:
+                    raise ValueError("broken")
+                if self.rests < 2:
+                    type(self).rests += 1
+                    raise RetryLater(0.3, "an API")
+
+    make_cities(db_alias, 10)
+    migration = make(Migration)
+    assert run(migration, db_alias).reason == "failures_open"
+    Migration.is_broken = False
+    executor.retry(migration, db_alias, AUTHOR, enqueue=False)
+    progress = work(migration, db_alias)
+    assert (progress.status, progress.processed, Migration.rests) == ("applied", 10, 2)
+    assert set(City.objects.using(db_alias).values_list("visits", flat=True)) == {1}
+
+
+def test_a_retry_after_not_empty_goes_over_the_table_again(db_alias):
+    class Migration(MapperMigration):
+        update_fields = ["visits"]
+        until_empty = True
+        goal = 1000
+
+        def get_queryset(self, db_alias):
+            return City.objects.using(db_alias).filter(visits__lt=self.goal)
+
+        def operation(self, city, db_alias):
+            city.visits += 1
+
+    make_cities(db_alias, 3)
+    migration = make(Migration)
+    assert run(migration, db_alias).reason == "not_empty"
+    executor.retry(migration, db_alias, AUTHOR, enqueue=False)
+    assert work(migration, db_alias).reason == "not_empty"
+    Migration.goal = 12
+    executor.retry(migration, db_alias, AUTHOR, enqueue=False)
+    assert work(migration, db_alias).status == "applied"
+    assert set(City.objects.using(db_alias).values_list("visits", flat=True)) == {12}
+
+
+def test_a_retry_launches_a_hand_written_migration_again(db_alias):
+    class Migration(BaseMigration):
+        launches = 0
+
+        def launch(self, db_alias):
+            type(self).launches += 1
+            if self.launches == 1:
+                self.mark_as_errored(db_alias, ValueError("down"))
+            elif self.launches == 2:
+                raise RuntimeError("still down")
+            else:
+                self.mark_as_finished(db_alias)
+
+    migration = make(Migration)
+    assert run(migration, db_alias).error == "ValueError: down"
+    executor.retry(migration, db_alias, AUTHOR, enqueue=False)
+    assert work(migration, db_alias).error == "RuntimeError: still down"
+    executor.retry(migration, db_alias, AUTHOR, enqueue=False)
+    assert work(migration, db_alias).status == "applied"
+    assert Migration.launches == 3

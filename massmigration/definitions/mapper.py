@@ -46,6 +46,8 @@ class MapperMigration(QuerysetMigration):
     def prepare(self, objects: list[Any], db_alias: str) -> None:
         """Do once per batch what would be slow once per object, such as reading related rows.
 
+        It should read only: a pause may end a batch between two objects, and the rest is prepared once more then.
+
         Args:
             objects: The objects that ``operation`` is about to be called with.
             db_alias: The database that is migrated.

@@ -90,7 +90,7 @@ class Kind:
 
     def make_pacer(self, shard: MigrationShard) -> Pacer:
         """Return the shard's pacer, which begins where the last worker's ended."""
-        return Pacer(self.batch_seconds, self.migration.batch_size, shard.batch_size)
+        return Pacer(self.batch_seconds, self.migration.batch_size, shard.batch_size, shard.rate)
 
     def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
         """Read the next batch of at most ``limit`` objects behind the shard's cursor."""

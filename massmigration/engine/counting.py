@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import QuerySet
+from django.db.models import AutoField, IntegerField, Model, QuerySet
 
 COUNT_SECONDS: Final = 1.0
 """A count that takes longer is given up."""
@@ -65,7 +65,7 @@ def _time_limit(connection: BaseDatabaseWrapper, seconds: float) -> Iterator[Non
             with connection.cursor() as cursor:
                 cursor.execute("SHOW statement_timeout")
                 before = cursor.fetchone()[0]
-                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{seconds * 1000:.0f}ms"])
+                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{max(seconds * 1000, 1):.0f}ms"])
             yield
             with connection.cursor() as cursor:
                 cursor.execute("SELECT set_config('statement_timeout', %s, true)", [before])
@@ -86,12 +86,12 @@ def _is_time_out(error: OperationalError) -> bool:
 
 
 def _estimate(connection: BaseDatabaseWrapper, queryset: QuerySet[Any]) -> int | None:
-    """Ask PostgreSQL's planner, which knows the filter, or SQLite for the largest row number."""
+    """Ask PostgreSQL's planner, which knows the filter, or SQLite for the largest row number that it gave."""
     try:
         if connection.vendor == "postgresql":
             plan = json.loads(queryset.order_by().explain(format="json"))
             return int(plan[0]["Plan"]["Plan Rows"])
-        if connection.vendor == "sqlite":
+        if connection.vendor == "sqlite" and _has_row_numbers(queryset.model):
             table = connection.ops.quote_name(queryset.model._meta.db_table)
             with connection.cursor() as cursor:
                 cursor.execute(f"SELECT max(rowid) FROM {table}")
@@ -100,3 +100,11 @@ def _estimate(connection: BaseDatabaseWrapper, queryset: QuerySet[Any]) -> int |
     except DatabaseError:
         return None
     return None
+
+
+def _has_row_numbers(model: type[Model]) -> bool:
+    """Return whether SQLite numbers the rows; integer keys that are given by hand take the numbers' place."""
+    key = model._meta.pk
+    while key is not None and key.remote_field is not None:
+        key = key.target_field  # type: ignore[attr-defined]
+    return isinstance(key, AutoField) or not isinstance(key, IntegerField)

@@ -15,12 +15,18 @@ from massmigration.engine.failures import describe
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.rows import get_table, is_until_empty
 from massmigration.engine.sharding import plan_ranges
-from massmigration.exceptions import FenceLost, MassMigrationError
+from massmigration.exceptions import FenceLost, MassMigrationError, RetryLater
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author
 
 MAX_PASSES: Final = 5
 """So often the table is gone over at most; a site that goes on making rows needs a fix of its own first."""
+
+
+LAST_PASS: Final = "last_pass"
+"""Parameter of an attempt whose person asked for more passes than that, by a retry."""
+
+REST_SECONDS: Final = 0.5
 
 
 class FinishRefused(MassMigrationError):
@@ -77,11 +83,14 @@ def run_finish(shard: MigrationShard, migration: WorkedMigration, db_alias: str,
 
     Raises:
         FinishRefused: Something is missing; the sentence says what.
+        RetryLater: Some ranges are open again.
         FenceLost: Another worker does it.
     """
     ranges = [
         other for other in recorder.get_shards(shard.attempt_uuid, db_alias) if other.kind == MigrationShard.RANGE
     ]
+    if any(other.status != MigrationShard.DONE for other in ranges):  # a retry opened some again
+        raise RetryLater(REST_SECONDS, "the last key ranges")
     open_count = recorder.count_open_failures(shard.attempt_uuid, db_alias)
     if open_count:
         raise FinishRefused(
@@ -149,7 +158,8 @@ def _catch_up(
         )
     if shard.pass_number > 1 and not visited:
         return [], ""
-    if shard.pass_number >= MAX_PASSES:
+    attempt = recorder.get_attempt(shard.attempt_uuid, db_alias)
+    if attempt is not None and shard.pass_number >= attempt.parameters.get(LAST_PASS, MAX_PASSES):
         raise FinishRefused(
             states.NOT_EMPTY,
             f"The queryset still finds rows after {shard.pass_number} passes. Mend the operation, or what keeps making "

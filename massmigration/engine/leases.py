@@ -59,11 +59,27 @@ def is_live(shard: MigrationShard) -> bool:
     )
 
 
-def claim(shard: MigrationShard, migration: BaseMigration, db_alias: str, worker: str) -> bool:
-    """Try to take a shard; return whether this worker holds it now, and update ``shard`` if so."""
+def claim(
+    shard: MigrationShard,
+    migration: BaseMigration,
+    db_alias: str,
+    worker: str,
+    pattern: MigrationShard | None = None,
+) -> bool:
+    """Try to take a shard; return whether this worker holds it now, and update ``shard`` if so.
+
+    Args:
+        shard: As it was read.
+        migration: The definition.
+        db_alias: The database.
+        worker: Name of the worker.
+        pattern: A shard whose batch size and rate a fresh one begins with.
+    """
     bound = get_max_workers(migration, db_alias)
     try:
-        return run_write(db_alias, lambda: recorder.claim_shard(shard, db_alias, worker, conf.lease_seconds, bound))
+        return run_write(
+            db_alias, lambda: recorder.claim_shard(shard, db_alias, worker, conf.lease_seconds, bound, pattern)
+        )
     except DatabaseLocked:  # by an operation that takes long, most likely: it is alive
         return False
 

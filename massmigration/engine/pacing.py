@@ -23,14 +23,17 @@ class Pacer:
         target_seconds: How long a batch should take.
         fixed_size: The author's ``batch_size``, which switches the steering off.
         first_size: Where to begin, such as the size that the shard's last worker had found.
+        first_rate: Objects per second to show until the first batch is done.
     """
 
-    def __init__(self, target_seconds: float, fixed_size: int | None, first_size: int | None) -> None:
+    def __init__(
+        self, target_seconds: float, fixed_size: int | None, first_size: int | None, first_rate: float = 0.0
+    ) -> None:
         self.target_seconds = target_seconds
         self.fixed_size = fixed_size
         self.size = fixed_size or first_size or FIRST_SIZE
         self.window = max(self.size, FIRST_SIZE)
-        self.rate = 0.0
+        self.rate = first_rate
         self._seconds_per_object: float | None = None
 
     def note_batch(self, count: int, seconds: float) -> None:

@@ -69,6 +69,13 @@ def revoke_fences(attempt_uuid: uuid.UUID, db_alias: str, *, only_expired: bool 
     )
 
 
+def open_again(shard_ids: list[str], db_alias: str) -> None:
+    """Make shards that are done ready for a worker once more."""
+    MigrationShard.objects.using(db_alias).filter(pk__in=shard_ids).update(
+        fence=F("fence") + 1, status=MigrationShard.READY, worker="", lease_expires_at=None, finished_at=None
+    )
+
+
 def wake_shards(attempt_uuid: uuid.UUID, db_alias: str) -> None:
     """Let shards that rest be taken at once."""
     MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid, status=MigrationShard.READY).update(
@@ -77,7 +84,12 @@ def wake_shards(attempt_uuid: uuid.UUID, db_alias: str) -> None:
 
 
 def claim_shard(
-    shard: MigrationShard, db_alias: str, worker: str, lease_seconds: float, max_workers: int | None
+    shard: MigrationShard,
+    db_alias: str,
+    worker: str,
+    lease_seconds: float,
+    max_workers: int | None,
+    pattern: MigrationShard | None = None,
 ) -> bool:
     """Try to take a shard that is ready or whose lease has run out; raise its fence if so.
 
@@ -87,6 +99,7 @@ def claim_shard(
         worker: Name of the worker.
         lease_seconds: How long the lease is.
         max_workers: Bound of live leases in the attempt, or None.
+        pattern: A shard of the attempt whose batch size and rate a fresh one begins with.
 
     Returns:
         Whether this worker holds the shard now. To be called in a write transaction.
@@ -112,6 +125,8 @@ def claim_shard(
         "not_before": None,
         "waiting_for": "",
     }
+    if pattern is not None and shard.batch_size is None:
+        fields |= {"batch_size": pattern.batch_size, "rate": pattern.rate}
     claimable = [MigrationShard.READY, MigrationShard.RUNNING]
     if not shards.filter(pk=shard.pk, fence=shard.fence, status__in=claimable).update(**fields):
         return False
