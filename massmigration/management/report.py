@@ -90,7 +90,7 @@ def _describe_result(progress: Progress, seconds: float | None) -> str:
         parts.append(f"{progress.processed:,} {unit}")
         if progress.changed is not None:
             parts.append(f"{progress.changed:,} changed")
-    if seconds is None and progress.started_at and progress.finished_at:
+    if progress.started_at and progress.finished_at:  # the rate is that of the whole attempt, so is the time
         seconds = (progress.finished_at - progress.started_at).total_seconds()
     if seconds is not None:
         parts.append(wording.format_seconds(seconds))
