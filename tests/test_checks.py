@@ -228,6 +228,7 @@ def test_only_the_apps_that_were_asked_for_are_checked(throwaway: Throwaway):
     assert [message.msg[:5] for message in messages] == ["shops"]
 
 
+@pytest.mark.django_db(databases=["default", "postgres"])  # Django 6.1 asks the databases for their features
 def test_the_command_fails_and_shows_id_and_hint(throwaway: Throwaway):
     throwaway.make_app("places", {"0001_a.py": "1 / 0"})
     with pytest.raises(SystemCheckError, match=r"\(massmigration\.E001\) places:0001_a does not import"):

@@ -55,12 +55,12 @@ def test_a_row_that_is_edited_at_every_visit_is_locked_in_the_end(db_alias):
 
         def operation(self, city, db_alias):
             city.slug = city.name.lower()
-            if city.note != "" or city.name == "City 5":
-                if not connections[db_alias].in_atomic_block:
-                    type(self).edits += 1
-                    rows = City.objects.using(db_alias).filter(pk=city.pk)
-                    name = f"Renamed {self.edits}"
-                    in_threads(lambda: rows.update(name=name, note="by the site"))
+            is_chosen = city.note != "" or city.name == "City 5"
+            if is_chosen and not connections[db_alias].in_atomic_block:
+                type(self).edits += 1
+                rows = City.objects.using(db_alias).filter(pk=city.pk)
+                name = f"Renamed {self.edits}"
+                in_threads(lambda: rows.update(name=name, note="by the site"))
 
     make_cities(db_alias)
     assert run(Migration, db_alias).status == "applied"

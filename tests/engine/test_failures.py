@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, models
 
-from massmigration import BatchMigration, CustomMigration, MapperMigration, RetryLater, SimpleMigration
-from massmigration import executor, recorder
+from massmigration import (
+    BatchMigration,
+    CustomMigration,
+    MapperMigration,
+    RetryLater,
+    SimpleMigration,
+    executor,
+    recorder,
+)
 from massmigration.models import MigrationFailure, MigrationShard
 from tests.engine.support import AUTHOR, in_threads, make, run, start, work
 from tests.testapp.models import City

@@ -94,9 +94,7 @@ def test_batch_that_deletes(db_alias):
             queryset.delete()
 
     make_cities(db_alias)
-    City.objects.using(db_alias).filter(pk__in=City.objects.using(db_alias).values("pk")[:1200]).update(
-        flag=True
-    )
+    City.objects.using(db_alias).filter(pk__in=City.objects.using(db_alias).values("pk")[:1200]).update(flag=True)
     progress = run(Migration, db_alias)
     assert progress.status == "applied"
     assert progress.processed == 1200
