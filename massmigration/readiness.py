@@ -7,6 +7,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from massmigration import recorder, states
 from massmigration.definitions.base import BaseMigration, as_key
+from massmigration.engine.attributes import check_attributes
 from massmigration.engine.kinds import get_kind
 from massmigration.exceptions import (
     DependencyNotApplied,
@@ -14,7 +15,8 @@ from massmigration.exceptions import (
 
 
 def check_definition(migration: BaseMigration, db_alias: str) -> None:
-    """Raise InvalidDefinition if the engine cannot work the migration; reads no rows."""
+    """Raise InvalidDefinition or ConfigurationError if the engine cannot work the migration; reads no rows."""
+    check_attributes(migration)
     make_kind = get_kind(migration)
     if make_kind is not None:
         make_kind(migration, db_alias)

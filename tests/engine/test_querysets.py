@@ -14,7 +14,7 @@ from massmigration import BatchMigration, MapperMigration, executor, recorder
 from massmigration.engine.pacing import LARGEST_WINDOW
 from massmigration.engine.querysets import filters_on
 from massmigration.exceptions import InvalidDefinition
-from tests.engine.support import AUTHOR, make, run
+from tests.engine.support import AUTHOR, make, run, work
 from tests.testapp.models import Child, City, Profile, SparseInt, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
@@ -253,6 +253,30 @@ def test_an_operation_that_copies_its_object_skips_no_row(db_alias):
     cities = City.objects.using(db_alias)
     assert cities.exclude(note="copy").filter(visits=1).count() == 39
     assert cities.filter(note="copy").count() == 39
+
+
+def test_an_object_that_a_join_repeats_is_retried_once(db_alias):
+    raises = [True]
+
+    class Migration(MapperMigration):
+        on_error = "skip"
+
+        def get_queryset(self, db_alias):
+            return City.objects.using(db_alias).filter(tags__word__in=["w0", "w1", "w2"])
+
+        def operation(self, city, db_alias):
+            City.objects.using(db_alias).filter(pk=city.pk).update(visits=F("visits") + 1)
+            if city.name == "City 5" and raises[0]:
+                raise ValueError("not this time")
+
+    make_cities(db_alias)
+    migration = make(Migration)
+    assert run(migration, db_alias).failed == 1
+    raises[0] = False
+    executor.retry(migration, db_alias, AUTHOR, enqueue=False)
+    progress = work(migration, db_alias)
+    assert (progress.status, progress.processed) == ("applied", 20)
+    assert set(City.objects.using(db_alias).filter(tags__word="w0").values_list("visits", flat=True)) == {1}
 
 
 REFUSALS = {
