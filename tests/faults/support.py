@@ -113,6 +113,29 @@ class Site:
         if code:
             assert self.run() == 0, self.tell()
 
+    def freeze_often(self, times: int, chance: random.Random, *, seconds: float) -> None:
+        """Stop workers for longer than their leases, and let them go on with what is another's by then.
+
+        Args:
+            times: How often, at random moments; then the work is left to end.
+            chance: Decides which worker and when.
+            seconds: For how long.
+        """
+        brake = traps.lay(self._directory, traps.BRAKE)
+        current = self.start()
+        for _ in range(times):
+            self._wait_for_work(self.processed)
+            time.sleep(chance.uniform(0, 0.3))
+            holders = self.find_holders()
+            frozen = chance.sample(holders, min(2, len(holders)))
+            for pid in frozen:
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(seconds)
+            for pid in frozen:
+                os.kill(pid, signal.SIGCONT)
+        brake.unlink()
+        assert current.wait(PATIENCE_SECONDS) == 0, self.tell()
+
     def _kill_one(self, current: subprocess.Popen[str], chance: random.Random) -> None:
         earlier = [group for group in self._groups if group is not current and self._is_alive(group)]
         if earlier:  # workers that outlived their command
@@ -134,7 +157,8 @@ class Site:
     def _wait_for_work(self, processed: int) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self.find_holders() or self.processed <= processed:
-            assert time.monotonic() < deadline, f"nobody works: {self.tell()}"
+            is_alive = any(self._is_alive(group) for group in self._groups)
+            assert is_alive and time.monotonic() < deadline, f"nobody works: {self.tell()}"
             status = api.get_progress(self.key, self.db_alias).status
             assert status != "applied", "the work was done before the last kill"
             time.sleep(0.03)

@@ -58,6 +58,15 @@ def test_twenty_kills_of_commands_and_workers_in_one_run(popen_manage, tmp_path,
     assert describe(site) == {"status": "applied", "processed": 8_000, "visits": {1}}, site.tell()
 
 
+@pytest.mark.parametrize("key", ["testapp:0001_writes_back", "testapp:0004_custom"])
+@needs_postgres
+def test_workers_that_hang_and_come_back_late(key, popen_manage, tmp_path, chance):
+    make_cities("postgres", 1_500)
+    site = Site(popen_manage, tmp_path, key, "postgres", workers=3, lease_seconds=0.5)
+    site.freeze_often(3, chance, seconds=1.2)
+    assert describe(site) == {"status": "applied", "processed": 1_500, "visits": {1}}, site.tell()
+
+
 def test_six_kills_of_the_only_process_on_sqlite(popen_manage, tmp_path, chance):
     make_cities("default", 1_500)
     site = Site(popen_manage, tmp_path, "testapp:0001_writes_back", "default", lease_seconds=0.5)

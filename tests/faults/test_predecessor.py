@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db.models import F
@@ -39,7 +41,7 @@ def queue(settings):
 
 class Visit(MapperMigration):
     update_fields = ["visits"]
-    model: type = City
+    model: Any = City
 
     def get_queryset(self, db_alias):
         return self.model.objects.using(db_alias)
@@ -105,7 +107,7 @@ def test_one_bad_row_fails_the_run_and_a_retry_goes_on_from_there(db_alias):
     assert not api.migration_is_applied(migration.key, db_alias)
     done_before = progress.processed
     assert done_before
-    migration.is_mended = True  # type: ignore[misc]
+    migration.is_mended = True
     executor.retry(migration, db_alias, AUTHOR, enqueue=False)
     progress = work(migration, db_alias)
     assert (progress.status, progress.processed, progress.failed) == ("applied", 1_000, 0)
@@ -116,7 +118,7 @@ def test_a_dead_workers_shard_goes_on_from_its_cursor(db_alias, settings):
     settings.MASSMIGRATION_LEASE_SECONDS = 0.2
     make_cities(db_alias, 300)
     migration = make(Visit)
-    migration.batch_size = 50  # type: ignore[misc]
+    migration.batch_size = 50
     start(migration, db_alias)
     claim_range(migration, db_alias, "dead")
     progress = work(migration, db_alias)
@@ -252,7 +254,7 @@ def test_an_empty_queryset_is_applied(db_alias):
     assert (progress.status, progress.processed, progress.total) == ("applied", 0, 0)
 
 
-ROWS = {
+ROWS: dict[Any, Callable[[], list[Any]]] = {
     SparseInt: lambda: [SparseInt(id=number) for number in (*range(-40, 41), -(2**40), 2**40)],
     TextRow: lambda: [TextRow(id=f"{letter}{number}") for letter in "aAzZäñ_ " for number in range(15)],
     UuidRow: lambda: [UuidRow(id=uuid.uuid4()) for _ in range(150)],
