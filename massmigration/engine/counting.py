@@ -86,7 +86,7 @@ def _is_time_out(error: OperationalError) -> bool:
 
 
 def _estimate(connection: BaseDatabaseWrapper, queryset: QuerySet[Any]) -> int | None:
-    """Ask PostgreSQL's planner, which knows the filter, or SQLite for the largest row number that it gave."""
+    """Ask PostgreSQL's planner, which knows the filter, or SQLite for its first and last row number."""
     try:
         if connection.vendor == "postgresql":
             plan = json.loads(queryset.order_by().explain(format="json"))
@@ -94,7 +94,7 @@ def _estimate(connection: BaseDatabaseWrapper, queryset: QuerySet[Any]) -> int |
         if connection.vendor == "sqlite" and _has_row_numbers(queryset.model):
             table = connection.ops.quote_name(queryset.model._meta.db_table)
             with connection.cursor() as cursor:
-                cursor.execute(f"SELECT max(rowid) FROM {table}")
+                cursor.execute(f"SELECT max(rowid) - min(rowid) + 1 FROM {table}")
                 row: tuple[int | None] = cursor.fetchone()
                 return row[0]
     except DatabaseError:

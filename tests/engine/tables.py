@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import connections, models
 
@@ -22,15 +23,24 @@ def make_tables(db_alias: str, *tables: type[models.Model]) -> Iterator[None]:
                 editor.delete_model(table)
 
 
-class Row(models.Model):
-    """What the tests of writing look at, whatever the key is."""
+class Extra(models.Model):
+    """A model of no installed app."""
 
-    text = models.CharField(max_length=200, default="")
-    visits = models.IntegerField(default=0)
+    objects: models.Manager[Any] = models.Manager()
 
     class Meta:
         abstract = True
         app_label = "extra"
+
+
+class Row(Extra):
+    """What the tests look at, whatever the key is."""
+
+    text = models.CharField(max_length=200, default="")
+    visits = models.IntegerField(default=0)
+
+    class Meta(Extra.Meta):
+        abstract = True
 
 
 class AddressRow(Row):
@@ -96,7 +106,7 @@ class UnknownKey(Row):
     id = RangeKeyField(primary_key=True)
 
 
-class Everything(models.Model):
+class Everything(Extra):
     """A column of every common type, empty or not; table and columns with names that need quotes."""
 
     text = models.TextField(null=True, db_column="select")
@@ -122,6 +132,5 @@ class Everything(models.Model):
     city = models.ForeignKey("testapp.City", models.CASCADE, null=True, db_constraint=False, related_name="+")
     changed_at = models.DateTimeField(auto_now=True, null=True)
 
-    class Meta:
-        app_label = "extra"
+    class Meta(Extra.Meta):
         db_table = "Every Thing"

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from massmigration import BatchMigration, MapperMigration, executor, recorder
-from massmigration.engine import sharding
 from massmigration.engine.keys import KINDS, KeyCodec
+from massmigration.engine.querysets import KeyRange, Table
 from massmigration.exceptions import InvalidDefinition
 from tests.engine import tables
 from tests.engine.support import AUTHOR, make, run
@@ -172,8 +172,8 @@ def test_several_thousand_composite_keys_in_one_batch(db_alias):
 def test_composite_windows_begin_at_their_key_in_the_index(db_alias):
     rows = models.CompositeRow.objects.using(db_alias)
     rows.bulk_create([models.CompositeRow(tenant="t", number=number) for number in range(3000)])
-    table = sharding.Table(rows.all())
-    keys = sharding.KeyRange(("t", 2500), ("t", 2900))
+    table = Table(rows.all())
+    keys = KeyRange(("t", 2500), ("t", 2900))
     assert table.find_window_end(keys, 100) == ("t", 2600)
     assert table.find_window_end(keys, 401) is None
     with connections[db_alias].cursor() as cursor:

@@ -18,6 +18,8 @@ from massmigration.engine.batch import BatchRunner
 from massmigration.engine.keys import KeyCodec
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import claim, release
+from massmigration.engine.querysets import KeyRange
+from massmigration.engine.rows import get_table
 from massmigration.engine.sharding import plan_ranges, split_largest
 from massmigration.engine.slice import Slice
 from massmigration.models import MigrationShard
@@ -76,17 +78,13 @@ def make_rows(model, db_alias, count):
     model.objects.using(db_alias).bulk_create([rows(number) for number in range(count)])
 
 
-def get_table(migration, db_alias):
-    return sharding.get_table(migration, db_alias)
-
-
 def count_parts(parts, table):
     """Return how many rows each part holds, and check that they follow each other."""
     assert parts[0].lower is None
     assert parts[-1].upper is None
     assert [part.upper for part in parts[:-1]] == [part.lower for part in parts[1:]]
     decode = [None if part.upper is None else table.codec.decode(part.upper) for part in parts]
-    ranges = [sharding.KeyRange(lower, upper) for lower, upper in zip([None, *decode], decode, strict=False)]
+    ranges = [KeyRange(lower, upper) for lower, upper in zip([None, *decode], decode, strict=False)]
     return [keys.narrow(table.keys).count() for keys in ranges]
 
 
@@ -116,16 +114,18 @@ def test_few_rows_are_not_split_unless_asked_for(db_alias, settings):
 
 @database
 @pytest.mark.parametrize("model", [SparseInt, UuidRow, TextRow, CompositeRow])
-@pytest.mark.parametrize("count", [0, 1, 2, 5])
-def test_fewer_rows_than_ranges(db_alias, model, count):
-    make_rows(model, db_alias, count)
-    migration = make_migration(model, shard_count=7)
-    table = get_table(migration, db_alias)
-    counts = count_parts(plan_ranges(migration, table), table)
-    assert sum(counts) == count
-    assert len(counts) <= 7
-    assert run(migration, db_alias).status == "applied"
-    assert set(model.objects.using(db_alias).values_list("visits", flat=True)) <= {1}
+def test_fewer_rows_than_ranges(db_alias, model):
+    for count in (0, 1, 2, 5):
+        make_rows(model, db_alias, count)
+        migration = make_migration(model, shard_count=7)
+        migration.name = f"000{count}_test"
+        table = get_table(migration, db_alias)
+        counts = count_parts(plan_ranges(migration, table), table)
+        assert sum(counts) == count
+        assert len(counts) <= 7
+        assert run(migration, db_alias).status == "applied"
+        assert set(model.objects.using(db_alias).values_list("visits", flat=True)) <= {1}
+        model.objects.using(db_alias).all().delete()
 
 
 @pytest.fixture
@@ -316,11 +316,11 @@ def test_bounds_in_a_sample_of_a_large_table(monkeypatch):
     with connections["postgres"].cursor() as cursor:
         cursor.execute(
             "INSERT INTO testapp_textrow (id, text, visits) SELECT md5(i::text), repeat('x', 150), 0 "
-            "FROM generate_series(1, 200000) AS i"
+            "FROM generate_series(1, 100000) AS i"
         )
         cursor.execute("ANALYZE testapp_textrow")
     migration = make_migration(TextRow, shard_count=4)
     table = get_table(migration, "postgres")
     counts = count_parts(plan_ranges(migration, table), table)
     assert len(counts) in (1, 4)  # a sample may come out empty
-    assert sum(counts) == 200_000
+    assert sum(counts) == 100_000

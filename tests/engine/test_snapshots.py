@@ -40,6 +40,14 @@ def test_json_that_is_changed_in_place_is_noticed(change):
     assert snapshot.find_changed([obj]) == [obj]
 
 
+class Letter(models.TextChoices):
+    A = "a"
+
+
+class Number(models.IntegerChoices):
+    ONE = 1
+
+
 class Array(list):
     """As arrays of numbers do, it compares element by element."""
 
@@ -53,8 +61,8 @@ class Array(list):
     ("old", "new", "is_changed"),
     [
         ("a", mark_safe("a"), False),
-        ("a", models.TextChoices("Letter", "a").a, False),
-        (1, models.IntegerChoices("Number", "ONE").ONE, False),
+        ("a", Letter.A, False),
+        (1, Number.ONE, False),
         (None, None, False),
         (None, "", True),
         ("", None, True),

@@ -8,6 +8,7 @@ import sqlite3
 import time
 import uuid
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.core.files.base import ContentFile
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "post
 
 UTC = datetime.timezone.utc
 EAST = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
-VALUES = {
+VALUES: dict[str, list[Any]] = {
     "text": [
         "",
         'it\'s "quoted"',
@@ -233,12 +234,9 @@ def test_a_new_file_is_saved(db_alias):
 def test_arrays():
     postgres_fields = pytest.importorskip("django.contrib.postgres.fields")
 
-    class Arrays(models.Model):
+    class Arrays(tables.Extra):
         words = postgres_fields.ArrayField(models.CharField(max_length=9), default=list)
         numbers = postgres_fields.ArrayField(postgres_fields.ArrayField(models.IntegerField()), null=True)
-
-        class Meta:
-            app_label = "extra"
 
     with tables.make_tables("postgres", Arrays):
         rows = Arrays.objects.using("postgres")
@@ -374,7 +372,7 @@ def make_rows(kind, number, count, db_alias):
 
 
 def get_rows(kind, db_alias):
-    model = {"child": Child, "composite": CompositeRow}.get(kind, City)
+    model: Any = {"child": Child, "composite": CompositeRow}.get(kind, City)
     rows = model.objects.using(db_alias).filter(visits=0)
     return rows.annotate(n=models.Count("tags")).filter(n=0) if kind == "grouped" else rows
 
