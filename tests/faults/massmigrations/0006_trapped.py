@@ -8,6 +8,13 @@ from massmigration.models import MigrationEvent, MigrationShard
 from tests.faults.traps import spring
 from tests.testapp.models import City
 
+STATEMENTS = (
+    ("rows written", 'UPDATE "testapp_city"', "SET"),
+    ("cursor moved", 'UPDATE "massmigration_shard"', '"cursor" = '),
+    ("shard taken", 'UPDATE "massmigration_shard"', '"fence" = '),
+    ("shard made", "INSERT", '"massmigration_shard"'),
+)
+
 
 class Migration(MapperMigration):
     """Count visits, with a trap at every step."""
@@ -39,16 +46,10 @@ def note_event(instance, using, **kwargs):
 @receiver(connection_created, dispatch_uid="trap")
 def watch(connection, **kwargs):
     def execute(run, sql, params, many, context):
-        is_shard = sql.startswith('UPDATE "massmigration_shard"')
-        is_rows = sql.startswith('UPDATE "testapp_city"')
-        made = sql.startswith("INSERT") and '"massmigration_shard"' in sql
         result = run(sql, params, many, context)
-        if is_shard:
-            spring("shard updated")
-        if is_rows:
-            spring("rows written")
-        if made:
-            spring("shard made")
+        for name, beginning, part in STATEMENTS:
+            if sql.startswith(beginning) and part in sql.partition(" WHERE ")[0]:
+                spring(name)
         return result
 
     if execute not in connection.execute_wrappers:
