@@ -59,6 +59,8 @@ class Slice:
         self.author = Author(shard.worker, "worker", sender=type(migration))
         self._process_stops = should_stop
         self._on_batch = on_batch
+        self._looked_at = time.monotonic()
+        self._patience_seconds = conf.record_cache_timeout  # once: it is asked between any two objects
 
     def run(self) -> str:
         """Work on the shard and return how the visit ended: one of the constants of this module."""
@@ -126,12 +128,18 @@ class Slice:
                 time.sleep(kind.gap_seconds)
 
     def _stops_between_batches(self) -> bool:
+        self._looked_at = time.monotonic()
         standing = record_cache.read_standing(self.shard.key, self.db_alias)
         return self._is_over(standing) or self._process_stops()
 
     def _stops_between_objects(self) -> bool:
-        standing = record_cache.get_standing(self.shard.key, self.db_alias)
-        return self._is_over(standing) or self._process_stops()
+        if self._process_stops():
+            return True
+        now = time.monotonic()
+        if now - self._looked_at < self._patience_seconds:
+            return False
+        self._looked_at = now
+        return self._is_over(record_cache.get_standing(self.shard.key, self.db_alias))
 
     def _is_over(self, standing: record_cache.Standing) -> bool:
         return standing.status not in states.ACTIVE or standing.attempt_uuid != self.shard.attempt_uuid
