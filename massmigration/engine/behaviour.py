@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connections
 
 from massmigration.conf import conf
-from massmigration.engine.pacing import Pacer
+from massmigration.engine.pacing import LARGEST_LOADED, Pacer
 from massmigration.engine.snapshots import Snapshot
 from massmigration.models import MigrationShard
 
@@ -62,6 +62,7 @@ class Kind:
         reads_inside: Whether a batch is read in the transaction that writes it.
         operates_inside: Whether the operation is called in that transaction.
         batch_seconds: How long a batch should take.
+        largest_size: So many objects at most, unless the author says more.
         gap_seconds: How long to leave the database alone between two batches.
         isolates: Whether an object that raised is tried once more.
         insists: Set for a batch whose rows somebody kept changing: it is read, locked and worked in one transaction.
@@ -74,6 +75,7 @@ class Kind:
     reads_inside: bool = field(default=False, init=False)
     operates_inside: bool = field(default=True, init=False)
     batch_seconds: float = field(init=False)
+    largest_size: int = field(default=LARGEST_LOADED, init=False)
     gap_seconds: float = field(default=0.0, init=False)
     isolates: bool = field(default=True, init=False)
     insists: bool = field(default=False, init=False)
@@ -90,7 +92,7 @@ class Kind:
 
     def make_pacer(self, shard: MigrationShard) -> Pacer:
         """Return the shard's pacer, which begins where the last worker's ended."""
-        return Pacer(self.batch_seconds, self.migration.batch_size, shard.batch_size, shard.rate)
+        return Pacer(self.batch_seconds, self.migration.batch_size, shard.batch_size, shard.rate, self.largest_size)
 
     def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
         """Read the next batch of at most ``limit`` objects behind the shard's cursor."""

@@ -6,6 +6,8 @@ from typing import Final
 
 FIRST_SIZE: Final = 100
 LARGEST_SIZE: Final = 20_000
+LARGEST_LOADED: Final = 5_000
+"""For batches of loaded objects: larger ones take memory, and are no quicker (benchmarks/README.md)."""
 LARGEST_WINDOW: Final = 100_000
 GROWTH: Final = 1.25
 QUICK_GROWTH: Final = 2.0
@@ -24,13 +26,20 @@ class Pacer:
         fixed_size: The author's ``batch_size``, which switches the steering off.
         first_size: Where to begin, such as the size that the shard's last worker had found.
         first_rate: Objects per second to show until the first batch is done.
+        largest_size: Where the growth ends.
     """
 
     def __init__(
-        self, target_seconds: float, fixed_size: int | None, first_size: int | None, first_rate: float = 0.0
+        self,
+        target_seconds: float,
+        fixed_size: int | None,
+        first_size: int | None,
+        first_rate: float = 0.0,
+        largest_size: int = LARGEST_SIZE,
     ) -> None:
         self.target_seconds = target_seconds
         self.fixed_size = fixed_size
+        self.largest_size = largest_size
         self.size = fixed_size or first_size or FIRST_SIZE
         self.window = max(self.size, FIRST_SIZE)
         self.rate = first_rate
@@ -49,7 +58,7 @@ class Pacer:
             wanted = self.target_seconds / max(newest, self._seconds_per_object)
             # A batch that was small because the range ended says nothing about larger ones.
             ceiling = max(self.size, count) if count < self.size else self.size * growth
-            self.size = int(max(1, min(wanted, ceiling + 1, LARGEST_SIZE)))
+            self.size = int(max(1, min(wanted, ceiling + 1, self.largest_size)))
         self.window = max(self.window, self.size)
 
     def note_window(self, is_full: bool, seconds: float) -> None:

@@ -15,10 +15,10 @@ from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.behaviour import Batch, Kind, Written
 from massmigration.engine.keys import check_key
-from massmigration.engine.pacing import Pacer
+from massmigration.engine.pacing import LARGEST_SIZE, Pacer
 from massmigration.engine.querysets import KeyRange, Reading, Table, check_queryset, filters_on
 from massmigration.engine.snapshots import Snapshot, get_version
-from massmigration.engine.writeback import get_fields, write_objects
+from massmigration.engine.writeback import get_fields, get_statement_size, write_objects
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationShard
 
@@ -101,6 +101,8 @@ class MapperKind(QuerysetKind):
         if self.fields and self.operates_inside and not self.locks:
             self.reads_inside = self.operates_inside = False
             self.batch_seconds, self.gap_seconds = conf.batch_seconds, 0.0
+        if self.fields and connections[self.work_alias].vendor == "sqlite":
+            self.largest_size = min(self.largest_size, get_statement_size(model, self.fields))
 
     def _load_fields(self) -> None:
         names, is_deferred = self.table.queryset.query.deferred_loading
@@ -156,6 +158,10 @@ class BatchKind(QuerysetKind):
     """One call with some thousand rows as a queryset."""
 
     migration: BatchMigration
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.largest_size = LARGEST_SIZE  # of keys, which are small
 
     def operate(self, batch: Batch) -> None:
         """Call the operation with a queryset of just the batch's rows."""

@@ -55,6 +55,11 @@ def get_fields(model: type[Model], names: Iterable[str], key: str) -> list[Field
     return fields
 
 
+def get_statement_size(model: type[Model], fields: Sequence[Field[Any, Any]]) -> int:
+    """Return how many rows one statement can write on SQLite, which bounds its parameters."""
+    return SQLITE_PARAMETERS // (len(get_key_fields(model)) + len(fields))
+
+
 def write_objects(objects: Sequence[Model], fields: Sequence[Field[Any, Any]], alias: str) -> None:
     """Write ``fields`` of the objects, one statement per table that holds some of them.
 

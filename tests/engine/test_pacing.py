@@ -58,6 +58,7 @@ def test_a_single_slow_object_makes_batches_of_one_and_they_recover():
 
 def test_it_keeps_to_the_ceiling():
     assert work(Pacer(0.5, None, None), 0.0, 30)[-1] == LARGEST_SIZE
+    assert work(Pacer(0.5, None, None, largest_size=5_000), 0.0, 30)[-1] == 5_000
 
 
 def test_an_authors_batch_size_is_kept():
