@@ -7,12 +7,13 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help test demo lint clean
+.PHONY: help test demo bench lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   the example project: 234,908 real cities, migrated in front of you"
 	@echo "make test   all tests, on SQLite and, where it is installed, PostgreSQL; ARGS='-k name -x' goes to pytest"
+	@echo "make bench  measures what benchmarks/README.md says; takes some minutes"
 	@echo "make lint   ruff, mypy, import-linter, and whether a Django migration is missing"
 	@echo "make clean  removes the virtual environment, caches, builds, and the database of the demo"
 	@echo "Variables:  VENV=$(VENV)  PYTHON=the interpreter to make it with (default: the first from 3.10 on)"
@@ -22,6 +23,11 @@ test: $(VENV)/.for-test
 
 demo: $(VENV)/.for-demo
 	$(BIN)/python example_project/manage.py demo
+
+bench: $(VENV)/.for-test
+	$(BIN)/python -m benchmarks.throughput $(ARGS)
+	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.selective
 
 lint: $(VENV)/.for-lint
 	$(BIN)/ruff check .
