@@ -1,7 +1,7 @@
 """What does a filter cost that matches ten of 1,000,000 rows, without an index? ``python -m benchmarks.selective``.
 
-Two questions of the run look at the whole table by design and are given up after a second: how many rows match, which
-is asked once at the start, and at the end whether any is left.
+The counts at the start, of all rows and of those that match, see the whole table by design and are given up after a
+second.
 """
 
 from __future__ import annotations
