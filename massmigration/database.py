@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,24 +22,29 @@ LOCK_PATIENCE_SECONDS: Final = 30.0
 _TRANSIENT_SQLSTATES: Final = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization failure, deadlock, lock not
 # available, and the three ways in which a server says good-bye. Class 08 is "connection exception".
+_ROLLED_BACK_SQLSTATES: Final = frozenset({"40001", "40P01"})
 
 
 def is_locked(error: BaseException) -> bool:
     """Return whether SQLite refused a write because another connection is writing."""
-    return isinstance(error, OperationalError) and "locked" in str(error)
+    return isinstance(error, OperationalError) and re.search(r"database( \w+)? is locked", str(error)) is not None
 
 
 def is_transient(error: BaseException) -> bool:
     """Return whether a database's error says that the same work may succeed a moment later."""
-    if isinstance(error, InterfaceError) or is_locked(error):
+    if isinstance(error, (InterfaceError, DatabaseLocked)) or is_locked(error):
         return True
     if not isinstance(error, OperationalError):
         return False
-    cause = error.__cause__
-    sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    sqlstate = _get_sqlstate(error)
     if sqlstate is None:  # psycopg has no code for a connection that was cut off
-        return type(cause).__module__.startswith("psycopg")
+        return type(error.__cause__).__module__.startswith("psycopg")
     return sqlstate in _TRANSIENT_SQLSTATES or sqlstate.startswith("08")
+
+
+def _get_sqlstate(error: BaseException) -> str | None:
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
 
 
 def is_in_memory(connection: BaseDatabaseWrapper) -> bool:
@@ -98,7 +104,8 @@ def run_write(db_alias: str, write: Callable[[], Result], *, patience: float = L
             with write_transaction(db_alias):
                 return write()
         except OperationalError as error:
-            if not is_locked(error) or connections[db_alias].in_atomic_block:
+            is_repeatable = is_locked(error) or _get_sqlstate(error) in _ROLLED_BACK_SQLSTATES
+            if not is_repeatable or connections[db_alias].in_atomic_block:
                 raise
             if time.monotonic() > deadline:
                 raise DatabaseLocked(

@@ -195,7 +195,7 @@ def _go_on(migration: BaseMigration, db_alias: str, author: Author, action: str,
         recorder.revoke_fences(record.attempt_uuid, db_alias, only_expired=action == "recover")
         recorder.wake_shards(record.attempt_uuid, db_alias)
 
-    fields = {} if action == "recover" else {"reason": "", "error": ""}
+    fields: dict[str, Any] = {} if action == "recover" else {"reason": "", "error": ""}
     move_or_refuse(migration.key, db_alias, action, author, also=write, **fields)
     if attempts:
         make_finish_if_due(migration, db_alias, attempts[-1])
@@ -223,17 +223,28 @@ def move_or_refuse(
     author: Author,
     *,
     also: Callable[[MigrationRecord], None] | None = None,
+    of_attempt: uuid.UUID | None = None,
     detail: str = "",
     **fields: Any,
 ) -> None:
-    """Make the move and what belongs to it in one transaction, or raise IllegalMove."""
+    """Make the move and what belongs to it in one transaction, or raise IllegalMove.
+
+    Args:
+        key: The migration's key.
+        db_alias: The database.
+        action: A name in ``states.MOVES``.
+        author: Who does it.
+        also: Called with the record as it was, in the same transaction.
+        of_attempt: Only if this is still the record's attempt; None for whichever it is.
+        detail: One line for the event.
+        **fields: Further fields of the record to set.
+    """
 
     def write() -> None:
         record = recorder.get_record(key, db_alias)
         status = record.status if record is not None else states.NOT_RUN
-        if record is None or not recorder.move(
-            key, db_alias, action, author, of_attempt=record.attempt_uuid, detail=detail, **fields
-        ):
+        same = of_attempt or (record.attempt_uuid if record is not None else None)
+        if record is None or not recorder.move(key, db_alias, action, author, of_attempt=same, detail=detail, **fields):
             raise (
                 recorder.refuse(key, db_alias, action, status)
                 if not states.is_legal(action, status)

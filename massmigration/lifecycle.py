@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from massmigration import recorder, states
 from massmigration.database import run_write
-from massmigration.definitions.base import BaseMigration
+from massmigration.definitions.base import BaseMigration, launching_attempt
 from massmigration.engine.failures import describe
 from massmigration.executor import move_or_refuse
 from massmigration.models import MigrationRecord
@@ -20,7 +20,8 @@ class RecordLifecycle:
     def mark_as_started(self, migration: BaseMigration, db_alias: str) -> None:
         """Move the record to RUNNING, if it is not yet."""
         author = _get_launch_author(migration)
-        run_write(db_alias, lambda: recorder.move(migration.key, db_alias, "begin", author))
+        attempt_uuid = launching_attempt.get()
+        run_write(db_alias, lambda: recorder.move(migration.key, db_alias, "begin", author, of_attempt=attempt_uuid))
 
     def mark_as_finished(self, migration: BaseMigration, db_alias: str) -> None:
         """Move the record to APPLIED."""
@@ -30,7 +31,14 @@ class RecordLifecycle:
             if record.attempt_uuid is not None:
                 recorder.update_attempt(record.attempt_uuid, db_alias, finished_at=timezone.now())
 
-        move_or_refuse(migration.key, db_alias, "finish", _get_launch_author(migration), also=keep)
+        move_or_refuse(
+            migration.key,
+            db_alias,
+            "finish",
+            _get_launch_author(migration),
+            also=keep,
+            of_attempt=launching_attempt.get(),
+        )
 
     def mark_as_errored(self, migration: BaseMigration, db_alias: str, error: BaseException | str) -> None:
         """Move the record to FAILED and keep the error."""
@@ -40,6 +48,7 @@ class RecordLifecycle:
             db_alias,
             "fail",
             _get_launch_author(migration),
+            of_attempt=launching_attempt.get(),
             detail=sentence,
             error=sentence,
             reason=states.OPERATION_ERROR,

@@ -127,7 +127,7 @@ class MigrationShard(models.Model):
 
 
 class MigrationFailure(models.Model):
-    """One object that an operation could not handle."""
+    """One object that an operation could not handle; ``is_passed`` if the cursor went on behind it."""
 
     OPEN, RETRIED, ACCEPTED = "open", "retried", "accepted"
 
@@ -141,6 +141,7 @@ class MigrationFailure(models.Model):
     message = models.TextField(blank=True, default="")
     traceback = models.TextField(blank=True, default="")
     status = models.CharField(max_length=10, default=OPEN)
+    is_passed = models.BooleanField(default=False)
     failed_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

@@ -38,7 +38,7 @@ def _open_failures(migration: BaseMigration, attempt_uuid: uuid.UUID, db_alias: 
         shard = shards.get(failure.shard_id)
         if failure.status != MigrationFailure.OPEN or failure.object_key is None or shard is None:
             continue
-        if shard.status != MigrationShard.FAILED or getattr(migration, "on_error", "stop") == "skip":
+        if failure.is_passed:
             passed.setdefault(shard.pk, []).append(failure.object_key)
     pass_number = max((shard.pass_number for shard in shards.values()), default=1)
     numbers = [shard.number for shard in shards.values() if shard.kind == MigrationShard.RANGE]
@@ -49,7 +49,7 @@ def _open_failures(migration: BaseMigration, attempt_uuid: uuid.UUID, db_alias: 
         payload = {**(shards[shard_id].payload or {}), "keys": keys}
         new.append(
             MigrationShard(
-                id=MigrationShard.make_id(attempt_uuid, MigrationShard.RANGE, pass_number, number),
+                id=f"{attempt_uuid.hex}-retry-{uuid.uuid4().hex[:12]}",  # a split in flight may take the number
                 attempt_uuid=attempt_uuid,
                 key=migration.key,
                 kind=MigrationShard.RANGE,

@@ -18,9 +18,9 @@ from massmigration.database import is_transient
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine import slice as slices
 from massmigration.engine.finish import make_finish_if_due
-from massmigration.engine.leases import claim, get_max_workers, is_claimable, is_live, make_worker_name
+from massmigration.engine.leases import claim, get_max_workers, is_claimable, is_live, make_worker_name, release
 from massmigration.engine.sharding import split_largest
-from massmigration.exceptions import LoadError
+from massmigration.exceptions import DatabaseLocked, LoadError
 from massmigration.loader import get_loader
 from massmigration.models import MigrationShard
 
@@ -95,9 +95,12 @@ def work(
     """
     worker = make_worker_name()
     poll_seconds = POLL_SECONDS
-    answered_at = time.monotonic()
+    shard: MigrationShard | None = None
+    failing_since: float | None = None
     while not should_stop():
         try:
+            if failing_since is not None and shard is not None:  # its lease is ours still, and would be waited for
+                release(shard, db_alias)
             if not _is_wanted(migration.key, db_alias, attempt_uuid):
                 return
             shard = _claim_next(migration, db_alias, attempt_uuid, worker)
@@ -105,14 +108,14 @@ def work(
                 slices.Slice(shard, migration, db_alias, should_stop=should_stop, on_batch=on_progress).run()
                 poll_seconds = POLL_SECONDS
             on_progress()
-            answered_at = time.monotonic()
-        except (OperationalError, InterfaceError) as error:
-            if not is_transient(error) or time.monotonic() - answered_at > DATABASE_PATIENCE_SECONDS:
+            failing_since = None
+        except (OperationalError, InterfaceError, DatabaseLocked) as error:
+            failing_since = failing_since or time.monotonic()
+            if not is_transient(error) or time.monotonic() - failing_since > DATABASE_PATIENCE_SECONDS:
                 raise
             logger.warning("%s: database '%s' does not answer: %s", migration.key, db_alias, error)
             connections[db_alias].close()
-            shard = None
-        if shard is None:
+        if shard is None or failing_since is not None:
             time.sleep(poll_seconds)
             poll_seconds = min(poll_seconds * 1.5, LONGEST_POLL_SECONDS, max(conf.lease_seconds / 5, 0.05))
 

@@ -23,6 +23,15 @@ needs_postgres = pytest.mark.needs_postgres
 skipped: dict[str, str] = {}
 
 
+def pytest_configure() -> None:
+    """Let signals work, for us and our children, although whoever started us in the background had them ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where PostgreSQL is missing, skip what needs it and run the rest on the databases there are."""

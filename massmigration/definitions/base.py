@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import uuid
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from massmigration.exceptions import ConfigurationError
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
 Dependency = tuple[str, str] | str
+
+launching_attempt: ContextVar[uuid.UUID | None] = ContextVar("launching_attempt", default=None)
+"""The attempt whose ``launch()`` is running, so that it cannot end another one that was started meanwhile."""
 
 
 def as_key(dependency: Dependency) -> str:

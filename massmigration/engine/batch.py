@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from massmigration import recorder
 from massmigration.conf import conf
-from massmigration.database import run_write, write_transaction
+from massmigration.database import is_transient, run_write, write_transaction
 from massmigration.engine.behaviour import Batch, Kind, Written
 from massmigration.engine.failures import SwallowedDatabaseError, get_repr, is_passing, make_failure
 from massmigration.engine.pacing import Pacer
@@ -81,7 +81,8 @@ class BatchRunner:
             try:
                 return self._attempt()
             except RetryLater:
-                raise
+                if not self._can_do_less():
+                    raise
             except FenceLost:
                 if not self._is_still_mine():
                     raise
@@ -89,9 +90,7 @@ class BatchRunner:
                 if self._is_done(error):
                     return True
                 self.kind.note_error()
-                if isinstance(error, InvalidDefinition):
-                    raise
-                if is_passing(error, self.kind.migration) and retries_left > 0:
+                if retries_left > 0 and is_passing(error, self.kind.migration):
                     logger.warning("%s: a batch is repeated after %s", self.shard.key, error)
                     retries_left -= 1
                     time.sleep(random.uniform(delay / 2, delay))
@@ -103,7 +102,7 @@ class BatchRunner:
         started_at = time.monotonic()
         limit = self._limit_in_isolation or self.pacer.size
         for visit in range(REVISITS + 1):
-            self.kind.insists = visit == REVISITS and self.kind.migration.atomic
+            self.kind.insists = visit == REVISITS
             try:
                 batch = self._work(limit)
                 break
@@ -120,6 +119,18 @@ class BatchRunner:
                 self._limit_in_isolation = None
         else:
             self.pacer.note_batch(len(batch.objects), time.monotonic() - started_at)
+        if batch.rest is not None:
+            self._batch = None
+            raise batch.rest
+        return True
+
+    def _can_do_less(self) -> bool:
+        """After a RetryLater, look whether a smaller batch may do what comes before the object that asked for it."""
+        batch = self._batch
+        if batch is None or len(batch.objects) < 2 or batch.worked == 0:
+            return False
+        self.kind.note_error()
+        self._limit_in_isolation = batch.worked or len(batch.objects) // 2
         return True
 
     def _work(self, limit: int) -> Batch:
@@ -232,6 +243,8 @@ class BatchRunner:
 
     def _isolate(self, error: Exception) -> None:
         """Halve the batch until a single object is left; it is a failure if it raises again, re-read and alone."""
+        if isinstance(error, InvalidDefinition) or is_transient(error):
+            raise error  # no object's fault; the worker waits until the database is well again
         batch = self._batch
         count = len(batch.objects) if batch is not None else 0
         if count > 1:
@@ -246,12 +259,26 @@ class BatchRunner:
         failure = make_failure(self.shard, batch.keys(0), get_repr(batch.objects[0]), error)
         raise ObjectFailed(failure, batch.cursor) from error
 
-    def skip(self, failed: ObjectFailed) -> None:
-        """Keep the failure and go on behind its object, in one transaction."""
+    def skip(self, failed: ObjectFailed) -> bool:
+        """Keep the failure and go on behind its object, in one transaction.
+
+        Returns:
+            Whether it is done; False if the shard was cut meanwhile, so that the object may be another shard's.
+
+        Raises:
+            FenceLost: The shard is another worker's.
+        """
 
         def write() -> None:
+            failed.failure.is_passed = True
             recorder.keep_failure(failed.failure, self.db_alias)
             recorder.advance_shard(self.shard, self.db_alias, cursor=failed.cursor)
 
-        run_write(self.db_alias, write)
+        try:
+            run_write(self.db_alias, write)
+        except FenceLost:
+            if not self._is_still_mine():
+                raise
+            return False
         self.shard.cursor = failed.cursor
+        return True

@@ -11,6 +11,7 @@ from django.db import connections
 from massmigration.conf import conf
 from massmigration.engine.pacing import LARGEST_LOADED, Pacer
 from massmigration.engine.snapshots import Snapshot
+from massmigration.exceptions import RetryLater
 from massmigration.models import MigrationShard
 
 
@@ -25,6 +26,8 @@ class Batch:
         snapshot: The values that the objects were loaded with.
         version: How the database stood when they were loaded, if it tells.
         is_cut: Whether the operation was stopped before the batch's end.
+        worked: For how many objects the operation has returned; None if it is called for all of them at once.
+        rest: What the operation raised to rest the shard once what came before is committed.
     """
 
     objects: list[Any]
@@ -33,6 +36,8 @@ class Batch:
     snapshot: Snapshot | None = None
     version: Any = None
     is_cut: bool = False
+    worked: int | None = None
+    rest: RetryLater | None = None
 
     def cut(self, count: int) -> None:
         """Keep the first ``count`` objects only: the others are the next batch's."""

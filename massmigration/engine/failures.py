@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 import uuid
 from typing import Final
@@ -48,7 +49,9 @@ def make_failure(
         object_repr: How the object calls itself.
         error: What the operation raised.
     """
-    identity = uuid.uuid5(shard.attempt_uuid, f"{object_key or shard.pk}")
+    # A cursor of a CustomMigration is unique within the author's shard only.
+    part = (shard.payload or {}).get("shard")
+    identity = uuid.uuid5(shard.attempt_uuid, json.dumps([part, object_key or shard.pk], sort_keys=True))
     lines = traceback.format_exception(type(error), error, error.__traceback__)
     return MigrationFailure(
         id=identity.hex,

@@ -8,7 +8,7 @@ from typing import Any, Final
 from django.utils import timezone
 
 from massmigration import recorder, states
-from massmigration.database import run_write
+from massmigration.database import is_transient, run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration, WorkedMigration
 from massmigration.engine.counting import Count, count_rows
 from massmigration.engine.failures import describe
@@ -94,7 +94,8 @@ def run_finish(shard: MigrationShard, migration: WorkedMigration, db_alias: str,
     open_count = recorder.count_open_failures(shard.attempt_uuid, db_alias)
     if open_count:
         raise FinishRefused(
-            states.FAILURES_OPEN, f"{open_count} objects could not be migrated. Mend the cause and retry."
+            states.FAILURES_OPEN,
+            f"{open_count} object{'s' if open_count > 1 else ''} could not be migrated. Mend the cause and retry.",
         )
     warning = ""
     if isinstance(migration, QuerysetMigration):
@@ -156,7 +157,7 @@ def _catch_up(
             f"{left_matching} or more rows still match the queryset after their visit, so the table was not gone over "
             "again for rows that came in meanwhile. Set until_empty if they have to be caught."
         )
-    if shard.pass_number > 1 and not visited:
+    if count.is_estimate and shard.pass_number > 1 and not visited:
         return [], ""
     attempt = recorder.get_attempt(shard.attempt_uuid, db_alias)
     if attempt is not None and shard.pass_number >= attempt.parameters.get(LAST_PASS, MAX_PASSES):
@@ -183,7 +184,11 @@ def _catch_up(
 def _verify(migration: WorkedMigration, db_alias: str) -> None:
     try:
         verdict = migration.verify(db_alias)
+    except RetryLater:
+        raise
     except Exception as error:
+        if is_transient(error):
+            raise
         raise FinishRefused(states.VERIFY_FAILED, f"verify() raised {describe(error)}") from error
     if verdict is not None and verdict is not True:
         sentence = verdict if isinstance(verdict, str) else "verify() returned False."

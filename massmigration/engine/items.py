@@ -73,8 +73,10 @@ class CustomKind(Kind):
         if type(self.migration).operation_many is not CustomMigration.operation_many:
             self.migration.operation_many(batch.objects, self.db_alias)
             return
+        batch.worked = 0
         for number, item in enumerate(batch.objects, start=1):
             self.migration.operation(item, self.db_alias)
+            batch.worked = number
             if number < len(batch.objects) and self.should_stop():
                 batch.cut(number)
                 return

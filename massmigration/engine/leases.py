@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
 from massmigration import recorder
@@ -97,7 +97,7 @@ def release(shard: MigrationShard, db_alias: str, *, rest_seconds: float = 0, wa
     try:
         run_write(
             db_alias,
-            lambda: recorder.advance_shard(
+            lambda: recorder.update_held(
                 shard,
                 db_alias,
                 status=MigrationShard.READY,
@@ -144,7 +144,10 @@ class Heartbeat:
                 try:
                     if not recorder.renew_lease(self._shard_id, self._fence, self._alias, expires_at):
                         return
-                except DatabaseError as error:  # the next beat may pass; the fence keeps us safe if none does
+                except (
+                    DatabaseError,
+                    InterfaceError,
+                ) as error:  # the next beat may pass; the fence keeps us safe if none does
                     logger.debug("Lease of shard %s was not renewed: %s", self._shard_id, error)
                     connections[self._alias].close_if_unusable_or_obsolete()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from django.utils import timezone
 
-from massmigration import recorder
+from massmigration import record_cache, recorder, states
 from massmigration.database import run_write
-from massmigration.definitions.base import BaseMigration, QuerysetMigration
+from massmigration.definitions.base import BaseMigration, QuerysetMigration, launching_attempt
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.rows import get_table, is_until_empty
 from massmigration.engine.sharding import plan_parts
+from massmigration.exceptions import FenceLost
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author
 
@@ -33,11 +34,12 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
         "finished_at": timezone.now(),
     }
     if get_kind(migration) is None:
-        run_write(
-            db_alias,
-            lambda: recorder.move(shard.key, db_alias, "begin", author, of_attempt=shard.attempt_uuid),
-        )
-        migration.launch(db_alias)
+        run_write(db_alias, lambda: _begin(shard, db_alias, author))
+        token = launching_attempt.set(shard.attempt_uuid)
+        try:
+            migration.launch(db_alias)
+        finally:
+            launching_attempt.reset(token)
         run_write(db_alias, lambda: recorder.advance_shard(shard, db_alias, **done))
         return
     plan = plan_parts(migration, db_alias)
@@ -70,3 +72,11 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
         recorder.move(shard.key, db_alias, "begin", author, of_attempt=shard.attempt_uuid)
 
     run_write(db_alias, write)
+
+
+def _begin(shard: MigrationShard, db_alias: str, author: Author) -> None:
+    """Move the record to RUNNING, or raise FenceLost if it was paused or cancelled a moment ago."""
+    recorder.move(shard.key, db_alias, "begin", author, of_attempt=shard.attempt_uuid)
+    standing = record_cache.read_standing(shard.key, db_alias)
+    if standing.status not in states.ACTIVE or standing.attempt_uuid != shard.attempt_uuid:
+        raise FenceLost(f"{shard.key} was stopped before its launch().", key=shard.key)

@@ -177,7 +177,9 @@ def _sum(
     if total is not None and processed > total:  # rows came in meanwhile, or the estimate was low
         total, total_is_estimate = processed, record.status != states.APPLIED
     has_plan = any(shard.kind == MigrationShard.PLAN and shard.status == MigrationShard.DONE for shard in shards)
-    waiting = next((shard.waiting_for for shard in shards if shard.waiting_for), None)
+    now = timezone.now()
+    resting = [shard for shard in shards if shard.waiting_for and shard.not_before and shard.not_before > now]
+    waiting = resting[0].waiting_for if resting else None
     result: dict[str, Any] = {
         "processed": processed,
         "changed": changed,
@@ -214,7 +216,8 @@ def _get_stall(record: MigrationRecord, shards: list[MigrationShard]) -> dict[st
     signs = [shard.lease_expires_at for shard in shards if shard.lease_expires_at]
     progress = [shard.last_progress_at for shard in shards if shard.last_progress_at]
     ended = [shard.finished_at for shard in shards if shard.finished_at]
-    since = max([record.moved_at, *signs, *progress, *ended])
+    rested = [shard.not_before for shard in shards if shard.not_before]
+    since = max([record.moved_at, *signs, *progress, *ended, *rested])
     patience = min(START_SECONDS, conf.lease_seconds) if since == record.moved_at else 1.0
     is_stalled = (now - since).total_seconds() > patience
     return {"stalled": is_stalled, "stalled_since": since if is_stalled else None}

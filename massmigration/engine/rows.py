@@ -19,7 +19,7 @@ from massmigration.engine.pacing import LARGEST_SIZE, Pacer
 from massmigration.engine.querysets import KeyRange, Reading, Table, check_queryset, filters_on
 from massmigration.engine.snapshots import Snapshot, get_version
 from massmigration.engine.writeback import get_fields, get_statement_size, write_objects
-from massmigration.exceptions import InvalidDefinition
+from massmigration.exceptions import InvalidDefinition, RetryLater
 from massmigration.models import MigrationShard
 
 
@@ -124,14 +124,20 @@ class MapperKind(QuerysetKind):
         """Call the operation for each object; a pause ends the batch between two of them."""
         if self.fields:
             batch.snapshot = Snapshot(batch.objects, self.fields, is_locked=self.locks)
-        self._work(batch, can_stop=True)
-
-    def _work(self, batch: Batch, *, can_stop: bool) -> None:
         self.migration.prepare(batch.objects, self.db_alias)
-        for number, obj in enumerate(batch.objects, start=1):
-            self.migration.operation(obj, self.db_alias)
-            if can_stop and number < len(batch.objects) and self.should_stop():
-                batch.cut(number)
+        batch.worked = 0
+        for obj in batch.objects:
+            try:
+                self.migration.operation(obj, self.db_alias)
+            except RetryLater as rest:
+                if batch.snapshot is None or batch.worked == 0:
+                    raise
+                batch.rest = rest  # nothing of this object is written: what came before it is committed first
+                batch.cut(batch.worked)
+                return
+            batch.worked += 1
+            if batch.worked < len(batch.objects) and self.should_stop():
+                batch.cut(batch.worked)
                 return
 
     def find_stale(self, batch: Batch) -> bool:

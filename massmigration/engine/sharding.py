@@ -86,6 +86,8 @@ def split_largest(migration: BaseMigration, shards: list[MigrationShard], db_ali
     """
     if not isinstance(migration, QuerysetMigration) or migration.serial:
         return None
+    if not migration.atomic or migration.other_database:  # a batch that is saved already cannot be refused
+        return None
     table = get_table(migration, db_alias)
     candidates = [
         shard for shard in shards if shard.kind == MigrationShard.RANGE and shard.payload is None and is_live(shard)

@@ -32,6 +32,9 @@ RESTING: Final = "resting"
 LOST: Final = "lost"
 FAILED: Final = "failed"
 
+SHORTEST_REST_SECONDS: Final = 0.1
+"""A shard that asks for no time at all would keep a worker spinning."""
+
 
 class Slice:
     """One visit of a worker to a shard that it holds.
@@ -79,7 +82,8 @@ class Slice:
             release(self.shard, self.db_alias)  # if it is still ours, because the record was paused
             return LOST
         except RetryLater as rest:
-            release(self.shard, self.db_alias, rest_seconds=rest.seconds, waiting_for=str(rest))
+            seconds = max(rest.seconds, SHORTEST_REST_SECONDS)
+            release(self.shard, self.db_alias, rest_seconds=seconds, waiting_for=str(rest))
             return RESTING
         except FinishRefused as refusal:
             return self._fail(refusal.reason, str(refusal))
@@ -110,13 +114,14 @@ class Slice:
             except ObjectFailed as failed:
                 if migration.on_error != "skip" or failed.cursor is None:
                     raise
-                runner.skip(failed)
+                if not runner.skip(failed):
+                    continue
                 if self._has_too_many_failures(migration):
                     return self._fail(
                         states.MAX_FAILURES,
                         f"More than {migration.max_failures} objects failed. Mend the operation and retry.",
                     )
-                continue
+                has_more = True
             self._on_batch()
             if not has_more:
                 self._end()
@@ -152,7 +157,7 @@ class Slice:
     def _end(self) -> None:
         run_write(
             self.db_alias,
-            lambda: recorder.advance_shard(
+            lambda: recorder.update_held(
                 self.shard,
                 self.db_alias,
                 status=MigrationShard.DONE,
@@ -164,7 +169,7 @@ class Slice:
 
     def _fail(self, reason: str, sentence: str, failure: MigrationFailure | None = None) -> str:
         def write() -> None:
-            recorder.advance_shard(
+            recorder.update_held(
                 self.shard, self.db_alias, status=MigrationShard.FAILED, worker="", lease_expires_at=None
             )
             if failure is not None:

@@ -84,8 +84,20 @@ class Snapshot:
         stored: dict[Any, tuple[Any, ...]] = {}
         for keys in chunk_keys(model, [pk for pk, _ in expected], connections[alias]):
             rows: QuerySet[Any] = QuerySet(model, using=alias).filter(is_among(model, keys))
+            if connections[alias].features.has_select_for_update:  # else the site may write until we do
+                rows = rows.order_by("pk").select_for_update(of=_get_locked(model))
             stored |= {row[0]: row[1:] for row in rows.values_list("pk", *names)}
         return {pk for pk, loaded in expected if stored.get(pk) != tuple(map(loaded.get, names))}
+
+
+def _get_locked(model: type[Model]) -> tuple[str, ...]:
+    """Return what of a row to lock: its own table, and those of its multi-table parents."""
+    links = []
+    for parent in model._meta.all_parents:
+        link = model._meta.get_ancestor_link(parent)
+        if link is not None and link.model is model:
+            links.append(link.name)
+    return ("self", *links)
 
 
 def _take(obj: Model, columns: Sequence[str]) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class Migration(migrations.Migration):
                 ("message", models.TextField(blank=True, default="")),
                 ("traceback", models.TextField(blank=True, default="")),
                 ("status", models.CharField(default="open", max_length=10)),
+                ("is_passed", models.BooleanField(default=False)),
                 ("failed_at", models.DateTimeField(default=django.utils.timezone.now)),
             ],
             options={

@@ -32,6 +32,7 @@ from massmigration.recorder.shards import (
     renew_lease,
     revoke_fences,
     split_shard,
+    update_held,
     wake_shards,
 )
 
@@ -63,5 +64,6 @@ __all__ = [
     "revoke_fences",
     "split_shard",
     "update_attempt",
+    "update_held",
     "wake_shards",
 ]

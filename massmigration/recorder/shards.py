@@ -158,6 +158,24 @@ def advance_shard(shard: MigrationShard, db_alias: str, **fields: Any) -> None:
         raise FenceLost(f"Shard {shard.pk} was taken from worker {shard.worker}.", key=shard.key)
 
 
+def update_held(shard: MigrationShard, db_alias: str, **fields: Any) -> None:
+    """Write to a shard that its worker leaves: handed back, done, failed.
+
+    Wherever its cursor and its upper bound are by now: a range that was found empty is empty when it is cut, too.
+
+    Args:
+        shard: As its worker holds it; only its fence is compared with the stored one.
+        db_alias: The database.
+        **fields: What to set.
+
+    Raises:
+        FenceLost: The stored shard is another worker's by now.
+    """
+    held = MigrationShard.objects.using(db_alias).filter(pk=shard.pk, fence=shard.fence, status=MigrationShard.RUNNING)
+    if not held.update(**fields):
+        raise FenceLost(f"Shard {shard.pk} was taken from worker {shard.worker}.", key=shard.key)
+
+
 def split_shard(shard: MigrationShard, db_alias: str, middle: str, number: int) -> MigrationShard | None:
     """Cut a shard in two at ``middle``: it keeps the lower part, a new one gets the upper part.
 
