@@ -15,9 +15,10 @@ from django.core.management import get_commands
 from django.db import connections
 
 from massmigration.backends.base import get_backend
+from massmigration.backends.local import check_interpreter, find_log_dir_fault
 from massmigration.conf import SETTING_NAMES, conf
 from massmigration.definitions.base import BaseMigration
-from massmigration.exceptions import ConfigurationError
+from massmigration.exceptions import BackendUnreachable, ConfigurationError
 from massmigration.loader import MigrationLoader, get_loader
 from massmigration.problems import describe_cycle, join_words
 
@@ -61,7 +62,13 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
                 get_backend(BaseMigration("massmigration", "0000_check"))
             elif name == "MASSMIGRATION_MODULES":
                 _check_labels(value)
-        except ConfigurationError as error:
+            elif name == "MASSMIGRATION_PYTHON":
+                check_interpreter()
+            elif name == "MASSMIGRATION_LOG_DIR" and (fault := find_log_dir_fault(value)):
+                faults[f"MASSMIGRATION_LOG_DIR is {value}, but {fault}. Set it to a folder that can be written to."] = (
+                    None
+                )
+        except (BackendUnreachable, ConfigurationError) as error:
             faults[str(error)] = None
     hint = "The settings and their defaults are listed in the documentation of massmigration."
     messages: list[checks.CheckMessage] = [checks.Error(fault, hint=hint, id="massmigration.E006") for fault in faults]

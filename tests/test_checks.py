@@ -139,6 +139,21 @@ def test_e006_modules_of_an_app_that_is_not_installed(settings):
     assert message.msg.startswith("MASSMIGRATION_MODULES names plaecs, but no installed app has this label.")
 
 
+def test_e006_an_interpreter_that_is_not_there(settings):
+    settings.MASSMIGRATION_PYTHON = "/nope/python"
+    (message,) = find("E006", check_settings(None))
+    assert "MASSMIGRATION_PYTHON: /nope/python is not an executable file" in message.msg
+
+
+def test_e006_a_folder_for_logs_below_a_file(settings, tmp_path):
+    (tmp_path / "file").touch()
+    settings.MASSMIGRATION_LOG_DIR = tmp_path / "file" / "logs"
+    (message,) = find("E006", check_settings(None))
+    assert message.msg.startswith(
+        f"MASSMIGRATION_LOG_DIR is {tmp_path}/file/logs, but {tmp_path}/file is not a folder."
+    )
+
+
 ALIASES = """\
 from massmigration import BaseMigration
 

@@ -53,11 +53,23 @@ def test_what_cannot_be_started_is_told(tmp_path, settings):
 
 
 def test_the_command_names_interpreter_migration_database_and_attempt(settings):
-    settings.MASSMIGRATION_PYTHON = "/opt/python"
+    settings.MASSMIGRATION_PYTHON = "/bin/sh"
     attempt = uuid.uuid4()
     command = make_worker_command("testapp:0001_x", "postgres", attempt)
-    assert command[:6] == ["/opt/python", "-m", "django", "massmigrate", "testapp", "0001_x"]
+    assert command[:6] == ["/bin/sh", "-m", "django", "massmigrate", "testapp", "0001_x"]
     assert {"--database=postgres", f"--attempt={attempt}"} <= set(command)
+
+
+@pytest.mark.parametrize("content", [None, "not executable"])
+def test_an_interpreter_that_cannot_be_started_is_told_before_the_start(tmp_path, settings, content):
+    python = tmp_path / "python"
+    if content is not None:
+        python.write_text(content)
+    settings.MASSMIGRATION_PYTHON = str(python)
+    settings.MASSMIGRATION_LOG_DIR = tmp_path / "logs"
+    with pytest.raises(BackendUnreachable, match=f"MASSMIGRATION_PYTHON: {python} is not an executable file"):
+        LocalBackend(None, {}).launch("testapp:0001_x", "default", uuid.uuid4(), [])
+    assert not list(tmp_path.glob("logs/*.log"))
 
 
 def test_the_environment_finds_the_same_settings_and_modules():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -40,8 +41,9 @@ class LocalBackend(BaseBackend):
         return str(log_path)
 
     def check_launch(self, db_alias: str, *, origin: str) -> None:
-        """Refuse what a second process cannot see, and hosts that stop processes between requests."""
+        """Refuse what a second process cannot see, a wrong interpreter, and hosts that stop processes early."""
         check_second_process(db_alias)
+        check_interpreter()
         host = next((name for name in ("GAE_ENV", "K_SERVICE") if os.environ.get(name)), None)
         if host is not None and origin != "command":
             raise ConfigurationError(
@@ -68,10 +70,28 @@ def check_second_process(db_alias: str) -> None:
         )
 
 
+def check_interpreter() -> str:
+    """Return the interpreter of worker processes.
+
+    Raises:
+        BackendUnreachable: It is not there, or cannot be executed.
+    """
+    if shutil.which(conf.python) is None:
+        raise BackendUnreachable(
+            f"No process can be started with MASSMIGRATION_PYTHON: {conf.python} is not an executable file. Set it to "
+            "the path of a Python interpreter, or leave it empty."
+        )
+    return conf.python
+
+
 def make_worker_command(key: str, db_alias: str, attempt_uuid: uuid.UUID) -> list[str]:
-    """Return the command of a worker process, which changes nothing if it does not find the attempt."""
+    """Return the command of a worker process, which changes nothing if it does not find the attempt.
+
+    Raises:
+        BackendUnreachable: There is no interpreter to start it with.
+    """
     return [
-        conf.python,
+        check_interpreter(),
         "-m",
         "django",
         "massmigrate",
@@ -87,6 +107,14 @@ def make_environment() -> dict[str, str]:
     settings_module = getattr(settings, "SETTINGS_MODULE", None) or os.environ["DJANGO_SETTINGS_MODULE"]
     path = os.pathsep.join(dict.fromkeys(entry or str(Path.cwd()) for entry in sys.path))
     return {**os.environ, "DJANGO_SETTINGS_MODULE": settings_module, "PYTHONPATH": path}
+
+
+def find_log_dir_fault(folder: Path) -> str:
+    """Return why detached processes could not write their logs there, or an empty string; makes no folder."""
+    place = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path("/"))
+    if not place.is_dir():
+        return f"{place} is not a folder"
+    return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} cannot be written to"
 
 
 def make_log_path(key: str, attempt_uuid: uuid.UUID) -> Path:

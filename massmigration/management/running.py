@@ -12,7 +12,7 @@ from django.db import DatabaseError, connections
 from massmigration import api, states
 from massmigration.api import Progress
 from massmigration.backends.base import get_backend
-from massmigration.backends.local import check_second_process
+from massmigration.backends.local import check_interpreter, check_second_process
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine.leases import get_max_workers
 from massmigration.exceptions import IllegalMove, MassMigrationError
@@ -174,6 +174,7 @@ class Runner:
         if self._workers == 1:
             return 1
         check_second_process(db_alias)
+        check_interpreter()
         bound = get_max_workers(migration, db_alias)
         if bound is None or bound >= self._workers:
             return self._workers
