@@ -12,8 +12,8 @@ from typing import Any
 class Interrupts:
     """Notes SIGINT, SIGTERM and SIGHUP while it is entered, and leaves it to the work to end at a good moment.
 
-    The first Ctrl-C asks for a pause, the second one raises KeyboardInterrupt at once. A signal that the process was
-    told to ignore, as ``nohup`` does with SIGHUP, stays ignored.
+    The first Ctrl-C asks for a pause, the second one raises KeyboardInterrupt at once, until ``finish()``. A
+    signal that the process was told to ignore, as ``nohup`` does with SIGHUP, stays ignored.
 
     Args:
         ignores_sigint: For worker processes: their parent decides what a Ctrl-C means.
@@ -22,6 +22,7 @@ class Interrupts:
     def __init__(self, *, ignores_sigint: bool = False) -> None:
         self.is_interrupted = False
         self.is_terminated = False
+        self._is_final = False
         self.on_interrupt: Callable[[], None] = lambda: None
         self._ignores_sigint = ignores_sigint
         self._before: dict[int, Any] = {}
@@ -29,6 +30,14 @@ class Interrupts:
     def should_stop(self) -> bool:
         """Return whether the process is to end after the batch in hand."""
         return self.is_interrupted or self.is_terminated
+
+    def finish(self) -> None:
+        """Ignore every further Ctrl-C, so that the end is always written and told; undone by ``go_on``."""
+        self._is_final = True
+
+    def go_on(self) -> None:
+        """Heed Ctrl-C again: the next migration begins."""
+        self._is_final = False
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is not threading.main_thread():
@@ -54,6 +63,8 @@ class Interrupts:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.is_interrupted:
+            if self._is_final:
+                return
             raise KeyboardInterrupt
         self.is_interrupted = True
         self.on_interrupt()

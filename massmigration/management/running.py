@@ -89,6 +89,7 @@ class Runner:
             self._say(report.describe_launch(api.get_progress(key, db_alias), self._style))
             return exits.APPLIED
         began_at = time.monotonic()
+        self._interrupts.go_on()
         work = Work(migration, db_alias, self._display, self._interrupts, self._actor) if works_here else None
         try:
             if work is None:
@@ -96,12 +97,14 @@ class Runner:
             else:
                 self._interrupts.on_interrupt = self._display.announce_stop
                 work.work_with_children(count) if count > 1 else work.work()
+            self._interrupts.finish()
         except KeyboardInterrupt:  # the second Ctrl-C; a transaction in hand is rolled back with its connection
+            self._interrupts.finish()
             self._interrupts.is_interrupted = True
             connections[db_alias].close()
         finally:
             self._display.end()
-        if self._interrupts.is_interrupted:
+        if self._interrupts.is_interrupted:  # from here on a first Ctrl-C only keeps what comes next from beginning
             return self._tell_interrupt(key, db_alias, work)
         if self._interrupts.is_terminated:
             return self._tell_termination(key, db_alias)

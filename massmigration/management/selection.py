@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from django.apps import apps
@@ -151,6 +152,7 @@ def ask(question: str, *, interactive: bool, stdin: Any, what: str) -> bool:
 
     Raises:
         CommandError: There is no terminal to ask in.
+        SystemExit: The answer was Ctrl-C.
     """
     if not interactive:
         return True
@@ -160,3 +162,6 @@ def ask(question: str, *, interactive: bool, stdin: Any, what: str) -> bool:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
+    except KeyboardInterrupt:
+        sys.stdout.write("\nNothing was changed.\n")
+        sys.exit(exits.INTERRUPTED)

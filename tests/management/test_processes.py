@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from massmigration import api, states
+from massmigration.management.display import Display
+from massmigration.management.working import Work
 from massmigration.models import MigrationEvent, MigrationShard
 from tests.management.conftest import (
     QUICK,
@@ -72,6 +74,25 @@ class TestInterrupt:
         assert api.get_progress(LONG, db_alias).status == states.PAUSED
         assert get_visits(db_alias) == {0}
         assert "Traceback" not in answer.output
+
+    def test_more_of_them_do_not_keep_it_from_being_paused_and_told(self, manage, monkeypatch):
+        make_cities("default", 3)
+        pause = Work.pause
+
+        def interrupt(*args):
+            signal.raise_signal(signal.SIGINT)
+
+        def work(self):
+            interrupt()
+            interrupt()
+
+        monkeypatch.setattr(Work, "work", work)
+        monkeypatch.setattr(Work, "pause", lambda self: [interrupt(), pause(self), interrupt()])
+        monkeypatch.setattr(Display, "end", interrupt)
+        answer = manage("massmigrate", SLOW)
+        assert answer.code == 130
+        assert api.get_progress(SLOW).status == states.PAUSED
+        assert "To go on: " in answer.output
 
     @pytest.mark.needs_postgres
     def test_only_stops_watching_while_others_work(self, spawn):
@@ -303,6 +324,14 @@ class TestTerminal:
         wait_until(lambda: process.poll() is not None)
         assert process.returncode == code
         assert api.get_progress(SLOW).status == status
+
+    def test_an_interrupt_at_the_question_changes_nothing(self, type_at, terminal):
+        process = type_at("massmigrate")
+        terminal.read_until("Go on? [y/N]")
+        process.send_signal(signal.SIGINT)
+        terminal.read_until("Nothing was changed.")
+        assert process.wait(10) == 130
+        assert api.get_progress(SLOW).status == states.NOT_RUN
 
     def test_says_in_the_bar_that_it_is_about_to_stop(self, type_at, terminal):
         make_cities("default", 5)
