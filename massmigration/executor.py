@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db import connections, transaction
-from django.utils import timezone
 
 from massmigration import recorder, states
 from massmigration.backends.base import get_backend, get_backend_path
@@ -107,7 +106,7 @@ def cancel(key: str, db_alias: str, author: Author) -> MigrationRecord:
     def write(record: MigrationRecord) -> None:
         if record.attempt_uuid is not None:
             recorder.revoke_fences(record.attempt_uuid, db_alias)
-            _keep_totals(record.attempt_uuid, db_alias)
+            recorder.keep_totals(record.attempt_uuid, db_alias)
 
     move_or_refuse(key, db_alias, "cancel", author, also=write)
     return _get_record(key, db_alias)
@@ -152,7 +151,7 @@ def fake(migration: BaseMigration, db_alias: str, author: Author) -> MigrationRe
         if not recorder.move(migration.key, db_alias, "fake", author, of_attempt=same, faked=True, reason="", error=""):
             raise _refuse_now(migration.key, db_alias, "fake")
         if same is not None:
-            _keep_totals(same, db_alias)
+            recorder.keep_totals(same, db_alias)
             recorder.delete_shards(same, db_alias)
 
     run_write(db_alias, write)
@@ -202,18 +201,6 @@ def _go_on(migration: BaseMigration, db_alias: str, author: Author, action: str,
         if enqueue:
             _launch_after_commit(migration, db_alias, attempts[-1], author)
     return _get_record(migration.key, db_alias)
-
-
-def _keep_totals(attempt_uuid: uuid.UUID, db_alias: str) -> None:
-    ranges = [shard for shard in recorder.get_shards(attempt_uuid, db_alias) if shard.kind == MigrationShard.RANGE]
-    recorder.update_attempt(
-        attempt_uuid,
-        db_alias,
-        processed=sum(shard.processed for shard in ranges),
-        changed=sum(shard.changed for shard in ranges),
-        shards=len(ranges),
-        finished_at=timezone.now(),
-    )
 
 
 def move_or_refuse(

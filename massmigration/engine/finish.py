@@ -110,15 +110,7 @@ def run_finish(shard: MigrationShard, migration: WorkedMigration, db_alias: str,
         warning = "No row was changed: all of them had the right values already, or the operation sets nothing."
 
     def apply() -> None:
-        recorder.update_attempt(
-            shard.attempt_uuid,
-            db_alias,
-            processed=processed,
-            changed=changed,
-            shards=len(ranges),
-            finished_at=timezone.now(),
-            warning=warning,
-        )
+        recorder.keep_totals(shard.attempt_uuid, db_alias, warning=warning)
         if not recorder.move(shard.key, db_alias, "finish", author, of_attempt=shard.attempt_uuid, detail=warning):
             raise FenceLost(f"{shard.key} was paused or cancelled while it was about to finish.", key=shard.key)
 

@@ -165,7 +165,7 @@ def _sum(
     processed = sum(shard.processed for shard in ranges)
     changed = sum(shard.changed for shard in ranges) if knows_changed else None
     if attempt.processed is not None:
-        processed, changed = attempt.processed, attempt.changed
+        processed, changed = attempt.processed, attempt.changed if knows_changed else None
     progress_times = [shard.last_progress_at for shard in shards if shard.last_progress_at]
     is_over = record.status not in states.ACTIVE
     rate = sum(shard.rate for shard in live if shard.kind == MigrationShard.RANGE) or None

@@ -16,7 +16,7 @@ from massmigration.models import (
     MigrationRecord,
     MigrationShard,
 )
-from massmigration.recorder.shards import delete_shards
+from massmigration.recorder.shards import delete_shards, get_shards
 
 
 class Author(NamedTuple):
@@ -177,6 +177,26 @@ def add_attempt(attempt: MigrationAttempt, db_alias: str) -> None:
 def update_attempt(attempt_uuid: uuid.UUID, db_alias: str, **fields: Any) -> None:
     """Set fields of an attempt."""
     MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid).update(**fields)
+
+
+def keep_totals(attempt_uuid: uuid.UUID, db_alias: str, **fields: Any) -> None:
+    """Write the final totals of an attempt, summed from its shards.
+
+    Args:
+        attempt_uuid: The attempt that is over.
+        db_alias: The database.
+        **fields: Further fields of the attempt to set.
+    """
+    ranges = [shard for shard in get_shards(attempt_uuid, db_alias) if shard.kind == MigrationShard.RANGE]
+    update_attempt(
+        attempt_uuid,
+        db_alias,
+        processed=sum(shard.processed for shard in ranges),
+        changed=sum(shard.changed for shard in ranges),
+        shards=len(ranges),
+        finished_at=timezone.now(),
+        **fields,
+    )
 
 
 def refuse(key: str, db_alias: str, action: str, status: str) -> IllegalMove:
