@@ -12,7 +12,7 @@ from typing import Any, Final
 from django.db import connections
 from django.db.models import Field, Model, QuerySet
 
-from massmigration.engine.keyfilters import chunk_keys, is_among
+from massmigration.engine.keyfilters import chunk_keys, get_key_fields, is_among
 
 _IMMUTABLE: Final = (
     str, int, float, bool, bytes, Decimal, uuid.UUID, datetime.date, datetime.time, datetime.timedelta, type(None),
@@ -81,12 +81,15 @@ class Snapshot:
             return set()
         model, expected = type(objects[0]), self._loaded[: len(objects)]
         names = list(expected[0][1])
+        keys_of_row = [field.attname for field in get_key_fields(model)]
         stored: dict[Any, tuple[Any, ...]] = {}
         for keys in chunk_keys(model, [pk for pk, _ in expected], connections[alias]):
             rows: QuerySet[Any] = QuerySet(model, using=alias).filter(is_among(model, keys))
             if connections[alias].features.has_select_for_update:  # else the site may write until we do
                 rows = rows.order_by("pk").select_for_update(of=_get_locked(model))
-            stored |= {row[0]: row[1:] for row in rows.values_list("pk", *names)}
+            for row in rows.values_list(*keys_of_row, *names):  # Django cannot lock what selects a composite key
+                parts = row[: len(keys_of_row)]
+                stored[parts if len(parts) > 1 else parts[0]] = row[len(parts) :]
         return {pk for pk, loaded in expected if stored.get(pk) != tuple(map(loaded.get, names))}
 
 

@@ -18,7 +18,7 @@ from massmigration.engine.slice import DONE, Slice
 from massmigration.exceptions import DatabaseLocked
 from massmigration.models import MigrationRecord, MigrationShard
 from tests.engine.support import AUTHOR, claim_range, make, run, start, work
-from tests.testapp.models import City
+from tests.testapp.models import Child, City, CompositeRow
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
 
@@ -307,3 +307,19 @@ def test_only_sqlites_lock_is_taken_for_a_lock():
     assert is_locked(OperationalError("database is locked"))
     assert is_locked(OperationalError("database table is locked: testapp_city"))
     assert not is_locked(OperationalError("deadlock detected: process 7 is blocked by process 8"))
+
+
+@pytest.mark.parametrize("model", [CompositeRow, Child])
+def test_rows_that_are_compared_may_have_composite_keys_and_parents(db_alias, model):
+    class Migration(CountVisits):
+        lock_rows = False
+
+        def get_queryset(self, db_alias):
+            return model.objects.using(db_alias)
+
+    for number in range(5):
+        key = {"tenant": "a", "number": number} if model is CompositeRow else {}
+        model.objects.using(db_alias).create(**key)
+    progress = run(Migration, db_alias)
+    assert (progress.status, progress.processed) == ("applied", 5)
+    assert set(model.objects.using(db_alias).values_list("visits", flat=True)) == {1}

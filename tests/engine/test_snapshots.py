@@ -6,7 +6,7 @@ import datetime
 from decimal import Decimal
 
 import pytest
-from django.db import connections, models
+from django.db import connections, models, transaction
 from django.db.models import F
 from django.utils.safestring import mark_safe
 
@@ -89,6 +89,12 @@ def test_another_primary_key_is_refused():
         snapshot.find_changed([city])
 
 
+def find_stale(snapshot, objects, alias):
+    """Compare as the engine does, in a transaction."""
+    with transaction.atomic(using=alias):
+        return snapshot.find_stale(objects, alias)
+
+
 @pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
 def test_rows_that_others_changed_or_deleted_are_stale(db_alias):
     rows = City.objects.using(db_alias)
@@ -97,13 +103,13 @@ def test_rows_that_others_changed_or_deleted_are_stale(db_alias):
     snapshot = Snapshot(objects, get_fields(City, ["flag"], "x"))
     objects[0].flag = True
     objects[1].note = "read and set by the operation, not loaded before"
-    assert snapshot.find_stale(objects, db_alias) == set()
+    assert find_stale(snapshot, objects, db_alias) == set()
     rows.filter(pk=cities[1].pk).update(note="not loaded")
     rows.filter(pk=cities[2].pk).update(name="new")
     rows.filter(pk=cities[4].pk).delete()
-    assert snapshot.find_stale(objects, db_alias) == {cities[2].pk, cities[4].pk}
-    assert snapshot.find_stale(objects[:4], db_alias) == {cities[2].pk}
-    assert snapshot.find_stale([], db_alias) == set()
+    assert find_stale(snapshot, objects, db_alias) == {cities[2].pk, cities[4].pk}
+    assert find_stale(snapshot, objects[:4], db_alias) == {cities[2].pk}
+    assert find_stale(snapshot, [], db_alias) == set()
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
@@ -113,7 +119,7 @@ def test_thousands_of_composite_keys_are_compared(db_alias):
     objects = list(rows.order_by("pk"))
     snapshot = Snapshot(objects, get_fields(CompositeRow, ["text"], "x"))
     rows.filter(number=4321).update(text="new")
-    assert snapshot.find_stale(objects, db_alias) == {("t", 4321)}
+    assert find_stale(snapshot, objects, db_alias) == {("t", 4321)}
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
