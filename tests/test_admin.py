@@ -530,3 +530,16 @@ class InlineFinder(HTMLParser):
 def odd_files(settings):
     """Let the app have other files: one that is broken, and ones whose code raises errors."""
     settings.MASSMIGRATION_MODULES = {"adminapp": "tests.adminapp.odd_massmigrations"}
+
+
+@pytest.mark.django_db(databases=["default", "postgres"])
+@pytest.mark.parametrize(
+    ("version", "markup"), [((6, 0), '<div class="breadcrumbs">'), ((6, 1), '<ol class="breadcrumbs">')]
+)
+def test_breadcrumbs_are_marked_up_as_the_admins_own(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int], markup: str
+) -> None:
+    monkeypatch.setattr("django.VERSION", version)
+    page = read(admin_client, MANAGE)
+    assert page.count('class="breadcrumbs"') == 1
+    assert markup in page

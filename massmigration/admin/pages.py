@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+import django
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db import connections, transaction
@@ -139,5 +140,12 @@ class Pages:
     ) -> TemplateResponse:
         site = self.model_admin.admin_site
         request.current_app = site.name
-        base = {} if is_fragment else {**site.each_context(request), "opts": self.model_admin.opts}
+        base: dict[str, Any] = {}
+        if not is_fragment:
+            base = {
+                **site.each_context(request),
+                "opts": self.model_admin.opts,
+                "is_manage_page": template == "manage.html",
+                "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
+            }
         return TemplateResponse(request, f"admin/massmigration/{template}", {**base, **context})
