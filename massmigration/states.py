@@ -145,7 +145,11 @@ def get_refusal(action: str, key: str, db_alias: str, status: str) -> str:
     if action == status or (action == "start" and status in ACTIVE):
         label = f"already {label}"
     way_out = _WAYS_OUT[status]
-    if action == "pause" and status not in ACTIVE:
+    if status == NOT_RUN and action == "reset":
+        way_out = "There is nothing to reset."
+    elif status == NOT_RUN and action == "cancel":
+        way_out = "There is nothing to cancel."
+    elif action == "pause" and status not in ACTIVE:
         way_out = "Only a migration that is enqueued or running can be paused."
     elif action == "recover":
         way_out = "Only a migration that is enqueued or running can be recovered."

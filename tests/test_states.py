@@ -49,3 +49,7 @@ def test_what_is_running_is_already_running():
     assert sentence == (
         "places:0002_slugs is already running on database 'default', so it cannot be started. Pause or cancel it first."
     )
+
+
+def test_what_was_never_run_need_not_be_started_to_be_reset():
+    assert states.get_refusal("reset", "places:0002_slugs", "default", "not_run").endswith("There is nothing to reset.")
