@@ -219,10 +219,10 @@ def run_in_terminal(throwaway: Throwaway):
     return run
 
 
-def test_a_refusal_is_one_line_and_exit_code_1(throwaway: Throwaway, run_in_terminal):
+def test_a_refusal_is_one_line_and_exit_code_2(throwaway: Throwaway, run_in_terminal):
     throwaway.make_app("places")
     done = run_in_terminal("nowhere", "x")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("CommandError: No installed app has the label 'nowhere'.")
     assert done.stderr.count("\n") == 1

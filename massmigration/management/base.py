@@ -113,7 +113,6 @@ def _quiet_log(verbosity: int, *, is_worker: bool) -> Iterator[None]:
 
 
 def _read_count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("has to be at least 1")
-    return number
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)

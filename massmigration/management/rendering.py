@@ -13,6 +13,8 @@ from django.db.models import Model
 from django.template import Context, Engine, TemplateSyntaxError
 from django.utils.text import camel_case_to_spaces
 
+from massmigration.management import exits
+
 FOLDER: Final = Path(__file__).resolve().parent.parent / "migration_templates"
 
 KINDS: Final = {
@@ -34,7 +36,7 @@ def find_template(name: str) -> Path:
         return FOLDER / f"{name}.py-tpl"
     path = Path(name).expanduser()
     if not path.is_file():
-        raise CommandError(
+        raise exits.refuse(
             f"There is no template {name!r}. Take {', '.join(KINDS)}, or the path of a file of your own."
         )
     return path
@@ -49,14 +51,14 @@ def find_model(reference: str) -> type[Model]:
     try:
         model = apps.get_model(reference)
     except (LookupError, ValueError) as error:
-        raise CommandError(
+        raise exits.refuse(
             f"There is no model {reference!r}. Write --model as APP.MODEL, such as places.City: "
             "the label of an installed app and the name of one of its models."
         ) from error
     if model._meta.swapped:
-        raise CommandError(f"{reference} is swapped for another model. Use --model {model._meta.swapped}.")
+        raise exits.refuse(f"{reference} is swapped for another model. Use --model {model._meta.swapped}.")
     if get_import(model) is None:
-        raise CommandError(
+        raise exits.refuse(
             f"{model._meta.label} cannot be imported by its name. Leave --model out and write the queryset."
         )
     return model
@@ -114,11 +116,11 @@ def render(
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"The template {template} cannot be read: {error}.") from error
     except TemplateSyntaxError as error:
-        raise CommandError(f"The template {template} cannot be rendered: {error}. Correct it.") from error
+        raise exits.refuse(f"The template {template} cannot be rendered: {error}. Correct it.") from error
     try:
         compile(text, f"{name}.py", "exec")
     except (SyntaxError, ValueError) as error:
-        raise CommandError(f"The template {template} does not give valid Python: {error}. Correct it.") from error
+        raise exits.refuse(f"The template {template} does not give valid Python: {error}. Correct it.") from error
     return text.strip() + "\n"
 
 

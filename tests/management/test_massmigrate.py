@@ -270,8 +270,7 @@ class TestWrongUsage:
         ("words", "sentence"),
         [
             (["--nonsense"], "unrecognized arguments: --nonsense"),
-            (["testapp", "0001", "--workers", "none"], "'none'"),
-            (["testapp", "0001", "--workers", "0"], "has to be at least 1"),
+            (["testapp", "0001", "--workers", "none"], "'none' is not a whole number"),
             (["testapp", "0001", "--attempt", "x"], "'x' is not a UUID"),
             (["testapp", "0099"], "testapp has no "),
         ],
@@ -345,3 +344,10 @@ class TestAttempt:
         api.pause_migration(NAMES)
         assert manage("massmigrate", NAMES, f"--attempt={attempt_uuid}").code == 0
         assert (get_status(NAMES), get_visits("default")) == (states.PAUSED, {0})
+
+
+@pytest.mark.parametrize("count", ["x", "0", "1.5"])
+def test_a_number_of_workers_that_is_none_is_refused(run_manage, count):
+    answer = run_manage("massmigrate", "testapp", "0001", "--workers", count)
+    assert answer.returncode == 2
+    assert f"argument --workers: '{count}' is not a whole number from 1 on" in answer.stderr

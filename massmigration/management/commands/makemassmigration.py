@@ -17,6 +17,7 @@ from django.core.management.utils import run_formatters
 from massmigration.exceptions import ConfigurationError, LoadError
 from massmigration.files import MAX_NAME_LENGTH, Folder, find_folder, get_modules_package
 from massmigration.loader import clear_loader
+from massmigration.management import exits
 from massmigration.management.rendering import KINDS, find_model, find_template, render
 
 _METHODS: Final = {
@@ -58,7 +59,7 @@ class Command(BaseCommand):
         number, latest = get_latest(folder)
         name = f"{number + 1:04d}_{options['name']}"
         if len(name) > MAX_NAME_LENGTH:
-            raise CommandError(
+            raise exits.refuse(
                 f"{options['name']!r} is too long. With its number a name has at most {MAX_NAME_LENGTH} "
                 "characters: shorten it."
             )
@@ -88,9 +89,9 @@ class Command(BaseCommand):
 def check_name(name: str) -> None:
     """Raise CommandError if a migration cannot be called that."""
     if re.fullmatch(r"0[0-9]*_\w*", name):
-        raise CommandError(f"{name!r} begins with a number. Leave it out: the next one is put in front.")
+        raise exits.refuse(f"{name!r} begins with a number. Leave it out: the next one is put in front.")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name):
-        raise CommandError(
+        raise exits.refuse(
             f"{name!r} is not a good name for a migration. Use letters from a to z, digits and underscores, "
             "such as add_slugs."
         )
@@ -102,7 +103,7 @@ def find_app(app_label: str) -> AppConfig:
         return apps.get_app_config(app_label)
     except LookupError as error:
         labels = ", ".join(sorted(app_config.label for app_config in apps.get_app_configs()))
-        raise CommandError(
+        raise exits.refuse(
             f"No installed app has the label {app_label!r}. Choose among those of INSTALLED_APPS: {labels}."
         ) from error
 
@@ -113,9 +114,9 @@ def find_folder_of(app_config: AppConfig) -> tuple[str, Folder | None]:
         package = get_modules_package(app_config)
         folder = find_folder(app_config, must_exist=False)
     except (ConfigurationError, LoadError) as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(str(error), returncode=exits.of_error(error)) from error
     if package is None:
-        raise CommandError(
+        raise exits.refuse(
             f"MASSMIGRATION_MODULES says that the app {app_config.label} has no mass migrations. "
             "Name a package for it there, or leave the app out of the setting."
         )
@@ -135,7 +136,7 @@ def find_directory(app_config: AppConfig, package: str, folder: Folder | None) -
                 is_app = ".".join(parents) == app_config.name
                 root = app_config.path if is_app else next(iter(spec.submodule_search_locations))
                 return Path(root).joinpath(*missing)
-    raise CommandError(
+    raise exits.refuse(
         f"There is no place for {package}, the package of {app_config.label}'s mass migrations: {parents[0]} "
         "is not a package. Name another one in MASSMIGRATION_MODULES."
     )
