@@ -104,4 +104,7 @@ def _describe(row: Progress, style: Any, *, names_database: bool) -> str:
         parts += [wording.describe_trouble(row), wording.describe_rows(row, unit)]
     line = ", ".join(part for part in parts if part)
     trouble = row.error or row.warning
+    if row.status == states.ORPHANED and not trouble:
+        reset = wording.make_command("massmigration reset", row.key, row.database)
+        trouble = f"its file is gone; bring it back, or: {reset}"
     return f"{line}: {trouble}" if trouble else line

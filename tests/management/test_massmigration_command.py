@@ -188,6 +188,13 @@ class TestReset:
         assert manage("massmigration", "reset", "gone:0001_x", "--noinput").code == 0
         assert not MigrationRecord.objects.filter(key="gone:0001_x").exists()
 
+    def test_of_such_a_record_that_is_named_by_how_it_begins(self, manage):
+        for name in ("0077_x", "0078_x"):
+            MigrationRecord.objects.create(key=f"testapp:{name}", app_label="testapp", name=name, status="applied")
+        assert manage("massmigration", "reset", "testapp", "0077", "--noinput").code == 0
+        assert [record.name for record in MigrationRecord.objects.all()] == ["0078_x"]
+        assert manage("massmigration", "reset", "testapp", "0079", "--noinput").code == 2
+
 
 class TestRecover:
     def stall(self, *keys):
