@@ -190,7 +190,7 @@ def _check_leaves(loader: MigrationLoader) -> Iterator[Fault]:
         if is_known and len(leaves) > 1:
             names = join_words(loader.files[key].name for key in leaves)
             text = f"{app_label} has {len(leaves)} mass migrations that no later one depends on: {names}."
-            hint = "Both are run, in no fixed order. If one needs the other, name it in its dependencies."
+            hint = "All of them are run, in no fixed order. If one needs another, name it in its dependencies."
             yield Fault("W001", app_label, app_label, text, hint)
 
 

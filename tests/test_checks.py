@@ -211,7 +211,7 @@ def test_w001_two_leaves_are_a_warning(throwaway: Throwaway):
     assert message.id == "massmigration.W001"
     assert message.level == checks.WARNING
     assert message.msg == "places has 2 mass migrations that no later one depends on: 0002_b and 0003_c."
-    assert message.hint.startswith("Both are run")
+    assert message.hint.startswith("All of them are run")
 
 
 def test_w001_is_not_guessed_while_a_file_is_broken(throwaway: Throwaway):

@@ -310,7 +310,7 @@ class TestTerminal:
         make_cities("default", 200)
         process = type_at("massmigrate", SLOW)
         terminal.read_until("applied")
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
         assert "━━━" in terminal.text
         assert re.search(r"\d+ of 200 rows \(\d+ %\)", terminal.text)
         assert re.search(r"rows/s, .* left, \d of \d key ranges", terminal.text)
@@ -330,7 +330,7 @@ class TestTerminal:
         terminal.read_until("Go on? [y/N]")
         process.send_signal(signal.SIGINT)
         terminal.read_until("Nothing was changed.")
-        assert process.wait(10) == 130
+        assert process.wait(30) == 130
         assert api.get_progress(SLOW).status == states.NOT_RUN
 
     def test_says_in_the_bar_that_it_is_about_to_stop(self, type_at, terminal):
@@ -342,7 +342,7 @@ class TestTerminal:
         terminal.read_until("Press Ctrl-C again to stop at once.")
         process.send_signal(signal.SIGINT)
         terminal.read_until("paused")
-        assert process.wait(10) == 130
+        assert process.wait(30) == 130
 
 
 def test_json_tells_of_a_run_in_another_process(spawn, run_manage, db_alias):
