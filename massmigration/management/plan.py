@@ -134,7 +134,8 @@ def describe(step: Step, style: Any) -> str:
         return f"{name}  {style.WARNING(f'{status}, left alone{detail}')}"
     parts = [step.action if step.action != FAKE else "mark as applied without running it"]
     if step.action == START and (number := count(migration, step.db_alias)) and number.number is not None:
-        parts.append(f"{wording.format_count(number.number, is_estimate=number.is_estimate)} rows")
+        count_text = wording.format_count(number.number, is_estimate=number.is_estimate)
+        parts.append(f"{count_text} {wording.inflect('rows', number.number)}")
     elif step.action in (JOIN, RESUME, RETRY) and (
         rows := wording.describe_rows(step.progress, wording.get_unit(migration))
     ):

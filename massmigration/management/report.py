@@ -87,7 +87,7 @@ def _describe_result(progress: Progress, seconds: float | None) -> str:
         return " without running it"
     unit, parts = _get_unit(progress), []
     if unit and progress.processed is not None:
-        parts.append(f"{progress.processed:,} {unit}")
+        parts.append(f"{progress.processed:,} {wording.inflect(unit, progress.processed)}")
         if progress.changed is not None:
             parts.append(f"{progress.changed:,} changed")
     if progress.started_at and progress.finished_at:  # the rate is that of the whole attempt, so is the time

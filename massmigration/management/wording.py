@@ -31,6 +31,11 @@ def format_count(number: int, *, is_estimate: bool = False) -> str:
     return f"{'~' if is_estimate else ''}{number:,}"
 
 
+def inflect(unit: str, number: int) -> str:
+    """Return ``row`` for one of ``rows``."""
+    return unit.removesuffix("s") if number == 1 else unit
+
+
 def format_seconds(seconds: float) -> str:
     """Return a duration with its two largest units, such as ``2 h 5 min``; short ones with a decimal."""
     if seconds < 10:
@@ -78,10 +83,10 @@ def describe_rows(progress: Progress, unit: str) -> str:
     if not unit or progress.processed is None:
         return ""
     if progress.total is None:
-        return f"{progress.processed:,} {unit}" if progress.processed else ""
+        return f"{progress.processed:,} {inflect(unit, progress.processed)}" if progress.processed else ""
     total = format_count(progress.total, is_estimate=bool(progress.total_is_estimate))
     percent = "" if progress.percent is None else f" ({math.floor(progress.percent)} %)"
-    return f"{progress.processed:,} of {total} {unit}{percent}"
+    return f"{progress.processed:,} of {total} {inflect(unit, progress.total)}{percent}"
 
 
 def describe_pace(progress: Progress, unit: str, rate: float | None = None) -> str:
