@@ -1,4 +1,4 @@
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_save
 from django.dispatch import receiver
@@ -54,3 +54,7 @@ def watch(connection, **kwargs):
 
     if execute not in connection.execute_wrappers:
         connection.execute_wrappers.append(execute)
+
+
+for opened in connections.all(initialized_only=True):  # Django 6.1 looks at a database before it loads us
+    watch(connection=opened)
