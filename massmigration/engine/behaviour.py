@@ -25,7 +25,6 @@ class Batch:
         keys: The encoded key of an object by its index.
         snapshot: The values that the objects were loaded with.
         version: How the database stood when they were loaded, if it tells.
-        is_cut: Whether the operation was stopped before the batch's end.
         worked: For how many objects the operation has returned; None if it is called for all of them at once.
         rest: What the operation raised to rest the shard once what came before is committed.
     """
@@ -35,7 +34,6 @@ class Batch:
     keys: Callable[[int], str]
     snapshot: Snapshot | None = None
     version: Any = None
-    is_cut: bool = False
     worked: int | None = None
     rest: RetryLater | None = None
 
@@ -44,7 +42,6 @@ class Batch:
         if count < len(self.objects):
             self.cursor = self.keys(count - 1)
             self.objects = self.objects[:count]
-            self.is_cut = True
 
 
 @dataclass
