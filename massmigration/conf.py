@@ -46,6 +46,17 @@ def _read_string(name: str, default: str) -> str:
     return str(value)
 
 
+def _read_environment(name: str, default: float) -> float:
+    text = os.environ.get(f"MASSMIGRATION_{name}", "")
+    try:
+        return float(text) if text else default
+    except ValueError:
+        raise ConfigurationError(
+            f"The environment variable MASSMIGRATION_{name} is {text!r}, but it has to be a number of seconds. "
+            f"Correct it or leave it out (default: {default:g})."
+        ) from None
+
+
 class Conf:
     """Live view of the ``MASSMIGRATION_…`` settings; each property raises ConfigurationError on a bad value."""
 
@@ -58,6 +69,36 @@ class Conf:
     def task_queue(self) -> str | None:
         """Name of the queue that tasks are put on; None leaves it to the backend."""
         return _read_string("TASK_QUEUE", "") or None
+
+    @property
+    def task_project(self) -> str:
+        """Google Cloud project of the queue."""
+        return _read_string("TASK_PROJECT", "") or os.environ.get("GOOGLE_CLOUD_PROJECT", "")
+
+    @property
+    def task_location(self) -> str:
+        """Region of the queue, such as ``europe-west1``."""
+        return _read_string("TASK_LOCATION", "")
+
+    @property
+    def task_url(self) -> str:
+        """Base URL of the site for tasks that are sent as plain HTTP requests; empty for App Engine's own routing."""
+        return _read_string("TASK_URL", "").rstrip("/")
+
+    @property
+    def task_service_account(self) -> str:
+        """E-mail address of the service account in whose name tasks are sent to ``task_url``."""
+        return _read_string("TASK_SERVICE_ACCOUNT", "")
+
+    @property
+    def task_deadline(self) -> float:
+        """After how many seconds the platform gives up a request that a task is delivered with."""
+        return _read_number("TASK_DEADLINE", _read_environment("TASK_DEADLINE", 600), 15)
+
+    @property
+    def watch_seconds(self) -> float:
+        """How often a run on a queue is looked after, for shards whose worker or task got lost."""
+        return _read_number("WATCH_SECONDS", 60, 0.1)
 
     @property
     def record_cache_timeout(self) -> float:

@@ -54,9 +54,14 @@ def is_in_memory(connection: BaseDatabaseWrapper) -> bool:
     return bool(connection.is_in_memory_db())  # type: ignore[attr-defined]
 
 
+def is_document_store(db_alias: str) -> bool:
+    """Return whether django-gcloud-connectors stand behind the alias: Datastore or Firestore, which know no SQL."""
+    return any(base.__module__.startswith("gcloudc.") for base in type(connections[db_alias]).__mro__)
+
+
 def has_row_locks(db_alias: str) -> bool:
     """Return whether rows can be locked with SELECT … FOR UPDATE."""
-    return bool(connections[db_alias].features.has_select_for_update)
+    return bool(connections[db_alias].features.has_select_for_update) and not is_document_store(db_alias)
 
 
 @contextmanager

@@ -243,7 +243,7 @@ class DownBackend(BaseBackend):
     is_down = True
     has_workers = True
 
-    def enqueue(self, task, arguments, *, db_alias, delay_seconds=0):
+    def enqueue(self, task, arguments, *, db_alias, delay_seconds=0, name=""):
         if self.is_down:
             raise ConnectionError("connection refused")
 

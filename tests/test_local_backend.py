@@ -120,7 +120,7 @@ def test_the_migrations_backend_goes_before_the_setting(settings):
 
 
 class Mine(BaseBackend):
-    def enqueue(self, task, arguments, *, db_alias, delay_seconds=0):
+    def enqueue(self, task, arguments, *, db_alias, delay_seconds=0, name=""):
         raise AssertionError("nothing is enqueued here")
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from massmigration.definitions.base import BaseMigration
 
 RUN_SHARD: Final = "massmigration.tasks.run_shard"
+WATCH: Final = "massmigration.tasks.watch"
+TASKS: Final = (RUN_SHARD, WATCH)
+"""All that a queue may be asked to call; a handler refuses everything else."""
 
 
 class BaseBackend(ABC):
@@ -36,15 +39,24 @@ class BaseBackend(ABC):
         self.queue_name = queue_name
         self.params = params
 
+    @property
+    def slice_seconds(self) -> float | None:
+        """How long one call of ``run_shard`` may work; None if the transport sets no bound."""
+        return None
+
     @abstractmethod
-    def enqueue(self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0) -> None:
+    def enqueue(
+        self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0, name: str = ""
+    ) -> None:
         """Have a task function called later.
 
         Args:
-            task: Dotted path of a module-level function.
+            task: Dotted path of a module-level function, one of ``TASKS``. ``WATCH`` has to outlive a deploy: where the
+                transport knows versions of the code, it goes to the one that serves by default.
             arguments: Its keyword arguments, JSON values.
             db_alias: The database whose transaction, if one is open, has to be committed before.
             delay_seconds: Call it no earlier than this.
+            name: The same for the same piece of work, so that a transport that can may drop a second one.
         """
 
     def launch(self, key: str, db_alias: str, attempt_uuid: uuid.UUID, shard_ids: Sequence[str]) -> str:
@@ -59,8 +71,10 @@ class BaseBackend(ABC):
         Returns:
             Path of the log file that the work is written to, or an empty string.
         """
+        launch_id = uuid.uuid4().hex  # a queue may refuse a name for days after its task is gone
         for shard_id in shard_ids:
-            self.enqueue(RUN_SHARD, {"shard_id": shard_id, "db_alias": db_alias}, db_alias=db_alias)
+            arguments = {"shard_id": shard_id, "db_alias": db_alias}
+            self.enqueue(RUN_SHARD, arguments, db_alias=db_alias, name=f"{shard_id} {launch_id}")
         return ""
 
     def check_launch(self, db_alias: str, *, origin: str) -> None:  # noqa: B027 - most backends have no objection

@@ -31,7 +31,9 @@ class LocalBackend(BaseBackend):
 
     has_workers: ClassVar[bool] = False
 
-    def enqueue(self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0) -> None:
+    def enqueue(
+        self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0, name: str = ""
+    ) -> None:
         """Do nothing: workers find what is to do in the shard table."""
 
     def launch(self, key: str, db_alias: str, attempt_uuid: uuid.UUID, shard_ids: Sequence[str]) -> str:

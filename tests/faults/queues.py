@@ -17,7 +17,9 @@ class ListBackend(BaseBackend):
     waiting: ClassVar[list[tuple[str, str]]] = []
     delivered: ClassVar[list[tuple[str, str]]] = []
 
-    def enqueue(self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0) -> None:
+    def enqueue(
+        self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0, name: str = ""
+    ) -> None:
         self.waiting.append((task, json.dumps(arguments)))
 
     @classmethod
@@ -47,5 +49,7 @@ class ListBackend(BaseBackend):
 class UnreachableBackend(BaseBackend):
     """Is down."""
 
-    def enqueue(self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0) -> None:
+    def enqueue(
+        self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0, name: str = ""
+    ) -> None:
         raise ConnectionError("connection to the broker refused")

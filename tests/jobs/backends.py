@@ -7,7 +7,7 @@ from massmigration.backends.base import BaseBackend
 class ImmediateBackend(BaseBackend):
     """Calls the task at once."""
 
-    def enqueue(self, task, arguments, *, db_alias, delay_seconds=0):
+    def enqueue(self, task, arguments, *, db_alias, delay_seconds=0, name=""):
         getattr(tasks, task.rpartition(".")[2])(**arguments)
 
 
@@ -16,7 +16,7 @@ class LosingBackend(ImmediateBackend):
 
     lost: list[str] = []
 
-    def enqueue(self, task, arguments, *, db_alias, delay_seconds=0):
+    def enqueue(self, task, arguments, *, db_alias, delay_seconds=0, name=""):
         if not self.lost:
             self.lost.append(task)
         else:
@@ -26,5 +26,5 @@ class LosingBackend(ImmediateBackend):
 class SilentBackend(BaseBackend):
     """Has no workers at all."""
 
-    def enqueue(self, task, arguments, *, db_alias, delay_seconds=0):
+    def enqueue(self, task, arguments, *, db_alias, delay_seconds=0, name=""):
         pass
