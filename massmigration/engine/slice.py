@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from django.utils import timezone
 
-from massmigration import record_cache, recorder, states
+from massmigration import logs, record_cache, recorder, states
 from massmigration.conf import conf
 from massmigration.database import is_transient, run_write
 from massmigration.definitions.base import BaseMigration, WorkedMigration
@@ -18,12 +18,11 @@ from massmigration.engine.failures import describe
 from massmigration.engine.finish import FinishRefused, run_finish
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import Heartbeat, release
+from massmigration.engine.lines import SliceLines, get_fields
 from massmigration.engine.planning import run_plan
 from massmigration.exceptions import FenceLost, RetryLater
 from massmigration.models import MigrationFailure, MigrationShard
 from massmigration.recorder import Author
-
-logger = logging.getLogger("massmigration")
 
 DONE: Final = "done"
 TIME_UP: Final = "time_up"
@@ -31,6 +30,8 @@ STOPPED: Final = "stopped"
 RESTING: Final = "resting"
 LOST: Final = "lost"
 FAILED: Final = "failed"
+BROKEN_OFF: Final = "broken_off"
+"""The visit ended with an error that its caller deals with: for the log only, nothing returns it."""
 
 SHORTEST_REST_SECONDS: Final = 0.1
 """A shard that asks for no time at all would keep a worker spinning."""
@@ -63,41 +64,51 @@ class Slice:
         self._process_stops = should_stop
         self._on_batch = on_batch
         self._looked_at = time.monotonic()
+        self._lines = SliceLines(shard, db_alias)
         self._patience_seconds = conf.record_cache_timeout  # once: it is asked between any two objects
 
     def run(self) -> str:
         """Work on the shard and return how the visit ended: one of the constants of this module."""
         try:
+            outcome, extra = self._visit()
+        except BaseException as error:
+            self._lines.end(BROKEN_OFF, level=logging.WARNING, detail=describe(error))
+            raise
+        self._lines.end(outcome, **extra)
+        return outcome
+
+    def _visit(self) -> tuple[str, dict[str, Any]]:
+        """Work on the shard and return how the visit ended, and what its log line says of that."""
+        try:
             with Heartbeat(self.shard, self.db_alias):
                 if self.shard.kind == MigrationShard.PLAN:
                     run_plan(self.shard, self.migration, self.db_alias, self.author)
-                    return DONE
+                    return DONE, {}
                 assert isinstance(self.migration, WorkedMigration)
                 if self.shard.kind == MigrationShard.FINISH:
                     run_finish(self.shard, self.migration, self.db_alias, self.author)
-                    return DONE
-                return self._run_range(self.migration)
+                    return DONE, {}
+                return self._run_range(self.migration), {}
         except FenceLost as lost:
-            logger.info("%s", lost)
             release(self.shard, self.db_alias)  # if it is still ours, because the record was paused
-            return LOST
+            return LOST, {"detail": str(lost)}
         except RetryLater as rest:
             seconds = max(rest.seconds, SHORTEST_REST_SECONDS)
             release(self.shard, self.db_alias, rest_seconds=seconds, waiting_for=str(rest))
-            return RESTING
+            return RESTING, {"detail": str(rest), "rest_seconds": seconds}
         except FinishRefused as refusal:
-            return self._fail(refusal.reason, str(refusal))
+            return self._fail(refusal.reason, str(refusal), refusal.__cause__ or refusal), {}
         except ObjectFailed as failed:
             failure = failed.failure
-            sentence = describe(failed.__cause__ or failed)
+            cause = failed.__cause__ or failed
+            sentence = describe(cause)
             if failure.object_key is not None:
                 sentence += f" (object '{failure.object_repr}' with key {failure.object_key})"
-            return self._fail(states.OPERATION_ERROR, sentence, failure)
+            return self._fail(states.OPERATION_ERROR, sentence, cause, failure), {}
         except Exception as error:
             if is_transient(error):  # the worker's loop waits until the database answers again
                 raise
-            logger.exception("%s: shard %s failed", self.shard.key, self.shard.pk)
-            return self._fail(states.OPERATION_ERROR, describe(error))
+            return self._fail(states.OPERATION_ERROR, describe(error), error), {}
 
     def _run_range(self, migration: WorkedMigration) -> str:
         make_kind = get_kind(migration)
@@ -116,10 +127,12 @@ class Slice:
                     raise
                 if not runner.skip(failed):
                     continue
+                self._lines.note_failure(failed.failure, failed.__cause__)
                 if self._has_too_many_failures(migration):
                     return self._fail(
                         states.MAX_FAILURES,
                         f"More than {migration.max_failures} objects failed. Mend the operation and retry.",
+                        failed.__cause__ or failed,
                     )
                 has_more = True
             self._on_batch()
@@ -167,7 +180,9 @@ class Slice:
             ),
         )
 
-    def _fail(self, reason: str, sentence: str, failure: MigrationFailure | None = None) -> str:
+    def _fail(self, reason: str, sentence: str, error: BaseException, failure: MigrationFailure | None = None) -> str:
+        about = get_fields(self.shard, self.db_alias, "fail", object_key=failure.object_key if failure else None)
+
         def write() -> None:
             recorder.update_held(
                 self.shard, self.db_alias, status=MigrationShard.FAILED, worker="", lease_expires_at=None
@@ -183,6 +198,7 @@ class Slice:
                 detail=sentence,
                 reason=reason,
                 error=sentence,
+                cause=logs.Cause(error, about["json_fields"]),
             ):
                 raise FenceLost(f"{self.shard.key} was stopped before it failed.", key=self.shard.key)
 
@@ -191,11 +207,4 @@ class Slice:
         except FenceLost:  # paused, cancelled or failed already: whoever goes on meets the object again
             release(self.shard, self.db_alias)
             return LOST
-        logger.error(
-            "%s failed on database '%s': %s",
-            self.shard.key,
-            self.db_alias,
-            sentence,
-            extra={"json_fields": {"key": self.shard.key, "db_alias": self.db_alias, "shard": self.shard.pk}},
-        )
         return FAILED

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
-from massmigration import record_cache, signals, states
+from massmigration import logs, record_cache, signals, states
 from massmigration.exceptions import IllegalMove
 from massmigration.models import (
     MigrationAttempt,
@@ -61,6 +61,7 @@ def move(
     of_attempt: uuid.UUID | None = None,
     detail: str = "",
     parameters: dict[str, Any] | None = None,
+    cause: logs.Cause | None = None,
     **fields: Any,
 ) -> bool:
     """Change the status of an existing record, if the action is legal, and write the event.
@@ -73,6 +74,7 @@ def move(
         of_attempt: Only if this is still the record's attempt.
         detail: One line for the event.
         parameters: For the event.
+        cause: What is behind it, for the log.
         **fields: Further fields of the record to set.
 
     Returns:
@@ -88,7 +90,8 @@ def move(
         if not rows.update(moved_at=timezone.now(), **fields):
             return False
         attempt_uuid = fields.get("attempt_uuid", of_attempt)
-        add_event(key, db_alias, action, author, attempt_uuid, detail, parameters)
+        reason = fields.get("reason", "")
+        add_event(key, db_alias, action, author, attempt_uuid, detail, parameters, reason=reason, cause=cause)
     return True
 
 
@@ -123,14 +126,18 @@ def add_event(
     attempt_uuid: uuid.UUID | None = None,
     detail: str = "",
     parameters: dict[str, Any] | None = None,
+    *,
+    reason: str = "",
+    cause: logs.Cause | None = None,
 ) -> None:
-    """Write one line of the audit trail, and send the action's signal after the commit."""
+    """Write one line of the audit trail; after the commit, write it to the log and send the action's signal."""
     move_of_action = states.MOVES.get(action)
+    status = (move_of_action.target if move_of_action else None) or ""
     MigrationEvent.objects.using(db_alias).create(
         key=key,
         attempt_uuid=attempt_uuid,
         action=action,
-        status=(move_of_action.target if move_of_action else None) or "",
+        status=status,
         actor=author.actor[:255],
         user_id=author.user_id,
         origin=author.origin,
@@ -141,6 +148,20 @@ def add_event(
 
     def after_commit() -> None:
         record_cache.forget(key, db_alias)
+        logs.log_event(
+            key,
+            db_alias,
+            action,
+            status=status,
+            attempt=attempt_uuid,
+            actor=author.actor,
+            user_id=author.user_id,
+            origin=author.origin,
+            reason=reason,
+            detail=detail,
+            parameters=sorted(parameters or ()) or None,  # their values are nobody's business
+            cause=cause,
+        )
         signal = signals.BY_EVENT.get(action)
         if signal is not None:
             signal.send_robust(

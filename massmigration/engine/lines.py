@@ -1,0 +1,132 @@
+"""The log lines of a worker's visit to a shard: one at its end, and one for each object that it passed over."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Final
+
+from massmigration import logs
+from massmigration.models import MigrationFailure, MigrationShard
+
+logger = logging.getLogger("massmigration")
+
+FAILURE_LINES: Final = 100
+"""So many failures of one visit have a line each; the others are counted only, so that no run floods the log."""
+
+REST_LINE_SECONDS: Final = 60.0
+"""A shard that rests again and again, as for a service with a quota, says so this often."""
+
+_told_at: dict[str, float] = {}
+
+
+def get_fields(shard: MigrationShard, db_alias: str, event: str, **values: Any) -> dict[str, Any]:
+    """Return the fields of a line about a shard, to be given as ``extra``.
+
+    Args:
+        shard: As its worker holds it.
+        db_alias: The database.
+        event: What the line is about.
+        **values: Further fields.
+    """
+    return logs.fields(
+        event=event,
+        key=shard.key,
+        db_alias=db_alias,
+        attempt=shard.attempt_uuid,
+        shard=shard.pk,
+        shard_kind=shard.kind,
+        worker=shard.worker,
+        **values,
+    )
+
+
+class SliceLines:
+    """Measures a visit and writes its lines.
+
+    Args:
+        shard: As this worker has just claimed it.
+        db_alias: The database.
+    """
+
+    def __init__(self, shard: MigrationShard, db_alias: str) -> None:
+        self.shard = shard
+        self.db_alias = db_alias
+        self.failures = 0
+        self._started_at = time.monotonic()
+        self._cursor = shard.cursor
+        self._processed, self._changed, self._batches = shard.processed, shard.changed, shard.batches
+
+    def note_failure(self, failure: MigrationFailure, error: BaseException | None) -> None:
+        """Write the line of an object that failed and was passed over; its traceback is kept with the failure."""
+        self.failures += 1
+        if self.failures > FAILURE_LINES:
+            return
+        logger.warning(
+            "%s: the object '%s' with key %s failed and was passed over: %s: %s%s",
+            self.shard.key,
+            failure.object_repr,
+            failure.object_key,
+            failure.error_class.rpartition(".")[2],
+            failure.message,
+            " (further failures of this slice are counted only)" if self.failures == FAILURE_LINES else "",
+            extra=get_fields(
+                self.shard,
+                self.db_alias,
+                "failure",
+                failure=failure.pk,
+                object_key=failure.object_key,
+                error_class=logs.get_class_name(error),
+            ),
+        )
+
+    def end(self, outcome: str, *, level: int = logging.INFO, detail: str = "", rest_seconds: float = 0) -> None:
+        """Write the line of the visit.
+
+        Args:
+            outcome: How it ended.
+            level: How loud the line is.
+            detail: One line that says why.
+            rest_seconds: For how long the shard rests now.
+        """
+        if rest_seconds and not _is_rest_due(self.shard.pk):
+            level = logging.DEBUG
+        seconds = time.monotonic() - self._started_at
+        rows = self.shard.processed - self._processed
+        logger.log(
+            level,
+            "%s: slice of shard %s ended with %s after %d rows in %.1f seconds%s",
+            self.shard.key,
+            self.shard.pk,
+            outcome,
+            rows,
+            seconds,
+            f": {detail}" if detail else "",
+            extra=get_fields(
+                self.shard,
+                self.db_alias,
+                "slice",
+                outcome=outcome,
+                rows=rows,
+                changed=self.shard.changed - self._changed,
+                batches=self.shard.batches - self._batches,
+                failures=self.failures,
+                seconds=seconds,
+                rate=rows / seconds if seconds else None,
+                cursor_before=self._cursor,
+                cursor_after=self.shard.cursor,
+                detail=detail,
+                rest_seconds=rest_seconds or None,
+            ),
+        )
+
+
+def _is_rest_due(shard_id: str) -> bool:
+    now = time.monotonic()
+    for other, at in list(_told_at.items()):
+        if now - at > REST_LINE_SECONDS:
+            _told_at.pop(other, None)
+    if shard_id in _told_at:
+        return False
+    _told_at[shard_id] = now
+    return True

@@ -1,0 +1,130 @@
+"""What a log line carries besides its sentence: fields and labels as google-cloud-logging takes them, which is not
+imported here, and which any other handler passes over.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+logger: Final = logging.getLogger("massmigration")
+
+LABELS: Final = {
+    "key": "massmigration_key",
+    "db_alias": "massmigration_database",
+    "attempt": "massmigration_attempt",
+}
+"""Fields that are labels too, by which Cloud Logging has an index; a label shares its names with those of the site."""
+
+SENTENCES: Final = {
+    "start": "was started",
+    "begin": "is running",
+    "pause": "was paused",
+    "resume": "was resumed",
+    "retry": "is tried again",
+    "recover": "was recovered",
+    "fail": "failed",
+    "finish": "is applied",
+    "cancel": "was cancelled",
+    "restart": "was restarted from the beginning",
+    "fake": "was marked as applied",
+    "reset": "was reset",
+}
+"""What a line says of each action."""
+
+_LEVELS: Final = {"fail": logging.ERROR, "recover": logging.WARNING}
+
+
+class Cause(NamedTuple):
+    """What is behind an event.
+
+    Attributes:
+        error: Its traceback goes into the log.
+        fields: Further fields for the line.
+    """
+
+    error: BaseException | None = None
+    fields: Mapping[str, Any] = {}
+
+
+def fields(**values: Any) -> dict[str, Any]:
+    """Return what a logging call takes as ``extra``: the values as ``json_fields``, some of them as ``labels`` too.
+
+    Args:
+        **values: What is known; None and empty texts are left out. What JSON has no word for becomes a text.
+    """
+    known = {name: _make_plain(value) for name, value in values.items()}
+    known = {name: value for name, value in known.items() if value is not None and value != ""}
+    labels = {label: str(known[name]) for name, label in LABELS.items() if name in known}
+    return {"json_fields": known, "labels": labels}
+
+
+def get_class_name(error: BaseException | None) -> str:
+    """Return the dotted name of an error's class."""
+    return f"{type(error).__module__}.{type(error).__qualname__}" if error is not None else ""
+
+
+def log_event(
+    key: str,
+    db_alias: str,
+    action: str,
+    *,
+    detail: str = "",
+    origin: str = "",
+    actor: str = "",
+    cause: Cause | None = None,
+    **values: Any,
+) -> None:
+    """Write the line of one event of the audit trail; that a run failed is the one error of that failure.
+
+    Args:
+        key: The migration's key.
+        db_alias: The database.
+        action: What was done.
+        detail: One line that says more.
+        origin: Where it was done: ``"command"``, ``"admin"``, ``"api"`` or ``"worker"``.
+        actor: Who did it.
+        cause: What is behind it.
+        **values: Further fields.
+    """
+    error, more = cause or Cause()
+    by = f" by {actor} ({origin})" if origin != "worker" else ""
+    level = _LEVELS.get(action, logging.WARNING if action == "finish" and detail else logging.INFO)
+    logger.log(
+        level,
+        "%s %s on database '%s'%s%s",
+        key,
+        SENTENCES.get(action, action),
+        db_alias,
+        by,
+        f": {detail}" if detail else "",
+        exc_info=error,
+        extra=fields(
+            **{
+                "event": action,
+                "key": key,
+                "db_alias": db_alias,
+                "actor": actor,
+                "origin": origin,
+                "detail": detail,
+                "error_class": get_class_name(error),
+                **values,
+                **more,
+            }
+        ),
+    )
+
+
+def _make_plain(value: Any) -> Any:
+    """Return a value as JSON knows it, or None for a number that JSON has no word for."""
+    if isinstance(value, float):
+        return round(value, 3) if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _make_plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_make_plain(item) for item in value]
+    return str(value)
