@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from massmigration import recorder, states
+from massmigration import logs, recorder, states
 from massmigration.backends.base import get_backend, get_backend_path
 from massmigration.database import run_write
 from massmigration.databases import check_database
@@ -212,6 +212,7 @@ def move_or_refuse(
     also: Callable[[MigrationRecord], None] | None = None,
     of_attempt: uuid.UUID | None = None,
     detail: str = "",
+    cause: logs.Cause | None = None,
     **fields: Any,
 ) -> None:
     """Make the move and what belongs to it in one transaction, or raise IllegalMove.
@@ -224,6 +225,7 @@ def move_or_refuse(
         also: Called with the record as it was, in the same transaction.
         of_attempt: Only if this is still the record's attempt; None for whichever it is.
         detail: One line for the event.
+        cause: What is behind it, for the log.
         **fields: Further fields of the record to set.
     """
 
@@ -231,7 +233,9 @@ def move_or_refuse(
         record = recorder.get_record(key, db_alias)
         status = record.status if record is not None else states.NOT_RUN
         same = of_attempt or (record.attempt_uuid if record is not None else None)
-        if record is None or not recorder.move(key, db_alias, action, author, of_attempt=same, detail=detail, **fields):
+        if record is None or not recorder.move(
+            key, db_alias, action, author, of_attempt=same, detail=detail, cause=cause, **fields
+        ):
             raise (
                 recorder.refuse(key, db_alias, action, status)
                 if not states.is_legal(action, status)
@@ -257,6 +261,7 @@ def _launch_after_commit(migration: BaseMigration, db_alias: str, attempt_uuid: 
             log_path = get_backend(migration).launch(migration.key, db_alias, attempt_uuid, ready)
         except Exception as error:
             sentence = str(error) if isinstance(error, MassMigrationError) else describe(error)
+            cause = logs.Cause(error)
             run_write(
                 db_alias,
                 lambda: recorder.move(
@@ -268,8 +273,11 @@ def _launch_after_commit(migration: BaseMigration, db_alias: str, attempt_uuid: 
                     detail=sentence,
                     reason=states.BACKEND_UNREACHABLE,
                     error=sentence,
+                    cause=cause,
                 ),
             )
+            if is_nested:  # Django would log what is raised as a second error
+                return
             raise BackendUnreachable(
                 f"{migration.key} could not be handed to its backend on database '{db_alias}': {sentence} Retry it "
                 "when the cause is mended.",

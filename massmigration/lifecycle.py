@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.utils import timezone
 
-from massmigration import recorder, states
+from massmigration import logs, recorder, states
 from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration, launching_attempt
 from massmigration.engine.failures import describe
@@ -52,6 +52,7 @@ class RecordLifecycle:
             detail=sentence,
             error=sentence,
             reason=states.OPERATION_ERROR,
+            cause=None if isinstance(error, str) else logs.Cause(error),
         )
 
     def check_dependencies(self, migration: BaseMigration, db_alias: str) -> None:
