@@ -1,7 +1,12 @@
-"""Django settings of the example project: a demonstration on one's own machine, not fit for the internet."""
+"""Django settings of the example project: on one's own machine, and, with config/google.py, on App Engine and Cloud Run.
+
+What is set for one's own machine is not fit for the internet.
+"""
 
 import os
 from pathlib import Path
+
+from config import google
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -17,6 +22,10 @@ DATABASES = {
 }
 if postgres := os.environ.get("EXAMPLE_POSTGRES"):
     DATABASES["default"] = {"ENGINE": "django.db.backends.postgresql", "NAME": postgres}
+
+# EXAMPLE_DATASTORE=1 takes Firestore in Datastore mode, of the project that GOOGLE_CLOUD_PROJECT names.
+if os.environ.get("EXAMPLE_DATASTORE"):
+    DATABASES["default"] = google.get_datastore(BASE_DIR)
 
 DATA_DIR = DATABASE_PATH.parent / "data"  # what load_cities writes beside the database
 
@@ -67,6 +76,24 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "static-root"  # where collectstatic puts what App Engine and Cloud Run serve
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 MASSMIGRATION_LOG_DIR = DATA_DIR / "logs"
+
+# Where migrations run: here by default, on App Engine and Cloud Run by app.yaml or the deploy command. The first is
+# the only one that has to change; the others say where the queue is, and matter to Google's queues only.
+MASSMIGRATION_BACKEND = os.environ.get("MASSMIGRATION_BACKEND", "massmigration.backends.local.LocalBackend")
+MASSMIGRATION_TASK_QUEUE = os.environ.get("MASSMIGRATION_TASK_QUEUE", "")
+MASSMIGRATION_TASK_LOCATION = os.environ.get("MASSMIGRATION_TASK_LOCATION", "")
+MASSMIGRATION_TASK_URL = os.environ.get("MASSMIGRATION_TASK_URL", "")
+MASSMIGRATION_TASK_SERVICE_ACCOUNT = os.environ.get("MASSMIGRATION_TASK_SERVICE_ACCOUNT", "")
+
+if google.uses_djangae(MASSMIGRATION_BACKEND):
+    INSTALLED_APPS += google.DJANGAE_APPS
+    MIDDLEWARE.insert(0, google.DJANGAE_MIDDLEWARE)
+    CLOUD_TASKS_LOCATION = MASSMIGRATION_TASK_LOCATION
+    CSRF_USE_SESSIONS = True  # a check of djangae's insists
+
+if google.is_here():
+    globals().update(google.get_settings(BASE_DIR, DATABASES, MIDDLEWARE))
