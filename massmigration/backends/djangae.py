@@ -1,0 +1,212 @@
+"""DjangaeBackend: on App Engine sites that have djangae, its ``defer()`` puts our tasks on Cloud Tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, NamedTuple
+
+from django.apps import apps
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, transaction
+from django.urls import NoReverseMatch, reverse
+from django.utils.module_loading import import_string
+
+from massmigration.backends.base import RUN_SHARD, TASKS, BaseBackend
+from massmigration.conf import conf
+from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, ConfigurationError, DatabaseLocked
+
+logger = logging.getLogger("massmigration")
+
+PIP_COMMAND: Final = 'pip install "massmigration[djangae]"'
+HANDLER: Final = "tasks_deferred_handler"
+MIDDLEWARE: Final = (
+    "djangae.tasks.middleware.TaskEnvironmentMiddleware",
+    "djangae.tasks.middleware.task_environment_middleware",
+)
+
+DEFER_KEYWORDS: Final = ("_headers", "_instance", "_queue", "_service", "_url", "_version")
+"""What a migration may say in ``backend_params["defer_kwargs"]``: where its tasks go."""
+
+OWN_KEYWORDS: Final = (
+    "_countdown",
+    "_eta",
+    "_name",
+    "_retry_options",
+    "_small_task",
+    "_transactional",
+    "_using",
+    "_wipe_related_caches",
+)
+"""What only the backend itself may say to ``defer()``."""
+
+SHARE_OF_DEADLINE: Final = 0.75
+"""How much of a request's time a slice may take; the rest is for its last batch."""
+
+LONGEST_DELAY: Final = timedelta(days=30)
+"""Cloud Tasks plans no further ahead (https://cloud.google.com/tasks/docs/quotas)."""
+
+
+class SetupFault(NamedTuple):
+    """Something that djangae's tasks cannot work without.
+
+    Attributes:
+        text: What is missing.
+        hint: What to do.
+    """
+
+    text: str
+    hint: str
+
+
+class DjangaeBackend(BaseBackend):
+    """Defers the tasks with ``djangae.tasks.deferred.defer``; its handler calls them within a request.
+
+    The queue is the migration's ``queue_name``, else ``MASSMIGRATION_TASK_QUEUE``, else djangae's default. What
+    ``backend_params["defer_kwargs"]`` says goes before it, for this migration's tasks.
+
+    Raises:
+        BackendNotInstalled: djangae is missing, or is its old release for Python 2.
+        ConfigurationError: ``defer_kwargs`` holds what ``defer()`` does not know, or what is not for migrations to say.
+    """
+
+    def __init__(self, queue_name: str | None, params: dict[str, Any]) -> None:
+        require_djangae()
+        super().__init__(queue_name, params)
+        self._defer_kwargs = check_defer_kwargs(params.get("defer_kwargs", {}))
+
+    @property
+    def slice_seconds(self) -> float:
+        """So much of the request's deadline that a batch which takes long ends before it, too."""
+        return conf.task_deadline * SHARE_OF_DEADLINE
+
+    def enqueue(
+        self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0, name: str = ""
+    ) -> None:
+        """Defer the task once the transaction that is open on ``db_alias``, if one is, has been committed.
+
+        Raises:
+            BackendUnreachable: Cloud Tasks did not take it.
+            ConfigurationError: djangae's tasks are not set up.
+        """
+        check_setup()
+        options = self._route(task) | {"_small_task": True, "_using": db_alias, "_transactional": False}
+        if name:
+            options["_name"] = hashlib.sha256(name.encode()).hexdigest()
+        # Not left to defer(), which would wait as well: what it raises after the commit has to be put in our words.
+        send = partial(_send, task, json.dumps(arguments), options, timedelta(seconds=delay_seconds))
+        transaction.on_commit(send, using=db_alias)
+
+    def check_launch(self, db_alias: str, *, origin: str) -> None:
+        """Refuse what djangae would only tell with a traceback."""
+        check_setup()
+
+    def _route(self, task: str) -> dict[str, Any]:
+        """Return where the task goes: shards stay with the code that they began with, watching outlives a deploy."""
+        route: dict[str, Any] = {"_queue": self.queue_name, "_service": os.environ.get("GAE_SERVICE")}
+        route["_version"] = os.environ.get("GAE_VERSION")
+        route |= self._defer_kwargs
+        if task != RUN_SHARD:
+            route.pop("_instance", None)
+            route["_version"] = "default"
+        return route
+
+
+def run_task(task: str, arguments: str) -> None:
+    """Call a task function; this is what is deferred, and what djangae's handler calls.
+
+    The queue delivers it again after any exception but ``PermanentTaskFailure``, which must never leave here.
+
+    Args:
+        task: Dotted path, one of ``TASKS``; anything else is told and dropped.
+        arguments: Its keyword arguments as JSON.
+    """
+    if task not in TASKS:
+        logger.error("A task asks for %r, which is not a task of massmigration. It was dropped.", task)
+        return
+    try:
+        import_string(task)(**json.loads(arguments))
+    except (OperationalError, InterfaceError, DatabaseLocked, BackendUnreachable) as error:
+        logger.warning("%s will be delivered again: %s", task, error)
+        # The handler answers 408 to this one, instead of the traceback that error trackers make an incident of.
+        raise import_module("djangae.tasks.deferred").SingularTaskFailure(str(error)) from error
+
+
+def require_djangae() -> None:
+    """Raise BackendNotInstalled unless djangae 2 is there."""
+    try:
+        import_module("djangae.tasks")
+    except (ImportError, SyntaxError) as error:
+        try:
+            fact = f"djangae {version('djangae')} does not work ({error}): its version 2 does"
+        except PackageNotFoundError:
+            fact = "djangae is not installed"
+        raise BackendNotInstalled(f"DjangaeBackend cannot be used, as {fact}. Type: {PIP_COMMAND}") from error
+
+
+def check_defer_kwargs(value: Any) -> dict[str, Any]:
+    """Return the ``defer_kwargs`` of a migration, or raise ConfigurationError if they cannot be passed on."""
+    known = ", ".join(DEFER_KEYWORDS)
+    if not isinstance(value, dict):
+        raise ConfigurationError(
+            f'backend_params["defer_kwargs"] is {value!r}, but it has to be a dictionary. Use these keys: {known}.'
+        )
+    for name in value:
+        if name in OWN_KEYWORDS:
+            raise ConfigurationError(
+                f'backend_params["defer_kwargs"] has {name!r}, which DjangaeBackend decides itself. Take it out.'
+            )
+        if name not in DEFER_KEYWORDS:
+            raise ConfigurationError(
+                f'backend_params["defer_kwargs"] has {name!r}, which defer() does not know. Use these: {known}.'
+            )
+    return dict(value)
+
+
+def find_setup_faults() -> Iterator[SetupFault]:
+    """Yield what is missing for djangae's tasks to work."""
+    for app in ("djangae", "djangae.tasks"):
+        if not apps.is_installed(app):
+            yield SetupFault(f"{app} is not in INSTALLED_APPS.", f'Add "{app}" to INSTALLED_APPS.')
+    if not set(MIDDLEWARE) & set(settings.MIDDLEWARE):
+        yield SetupFault("The middleware of djangae's tasks is missing.", f'Add "{MIDDLEWARE[0]}" to MIDDLEWARE.')
+    try:
+        reverse(HANDLER)
+    except NoReverseMatch:
+        hint = 'Add path("tasks/", include("djangae.tasks.urls")) to your urlpatterns.'
+        yield SetupFault("The URL that djangae's tasks are delivered to is missing.", hint)
+    if not getattr(settings, "CLOUD_TASKS_LOCATION", None):
+        hint = 'Set it to the region of your queues, such as "europe-west1".'
+        yield SetupFault("CLOUD_TASKS_LOCATION is not set.", hint)
+
+
+def check_setup() -> None:
+    """Raise ConfigurationError if djangae's tasks are not set up."""
+    for fault in find_setup_faults():
+        raise ConfigurationError(f"DjangaeBackend cannot be used. {fault.text} {fault.hint}")
+
+
+def _send(task: str, arguments: str, options: dict[str, Any], delay: timedelta) -> None:
+    from google.api_core.exceptions import AlreadyExists, GoogleAPIError
+    from google.auth.exceptions import GoogleAuthError
+
+    if delay > timedelta(0):
+        # Not _countdown: where USE_TZ is off, defer() takes the local time for UTC.
+        options["_eta"] = datetime.now(timezone.utc) + min(delay, LONGEST_DELAY)
+    try:
+        import_module("djangae.tasks.deferred").defer(run_task, task, arguments, **options)
+    except AlreadyExists:
+        logger.debug("%s is on the queue already.", task)
+    except (GoogleAPIError, GoogleAuthError, OSError) as error:
+        sentence = " ".join(str(error).split())
+        raise BackendUnreachable(
+            f"Cloud Tasks did not take a task for queue '{options['_queue'] or 'default'}' ({type(error).__name__}: "
+            f"{sentence}). See that the queue exists, and that this service may put tasks on it."
+        ) from error
