@@ -22,6 +22,10 @@ LOCK_PATIENCE_SECONDS: Final = 30.0
 _TRANSIENT_SQLSTATES: Final = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization failure, deadlock, lock not
 # available, and the three ways in which a server says good-bye. Class 08 is "connection exception".
+_TRANSIENT_GOOGLE_ERRORS: Final = frozenset(
+    {"Aborted", "DeadlineExceeded", "InternalServerError", "ResourceExhausted", "RetryError", "ServiceUnavailable"}
+)
+# Classes of google.api_core.exceptions; https://cloud.google.com/datastore/docs/concepts/errors tells what to repeat.
 _ROLLED_BACK_SQLSTATES: Final = frozenset({"40001", "40P01"})
 
 
@@ -32,7 +36,7 @@ def is_locked(error: BaseException) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Return whether a database's error says that the same work may succeed a moment later."""
-    if isinstance(error, (InterfaceError, DatabaseLocked)) or is_locked(error):
+    if isinstance(error, (InterfaceError, DatabaseLocked)) or is_locked(error) or _is_google_trouble(error):
         return True
     if not isinstance(error, OperationalError):
         return False
@@ -40,6 +44,22 @@ def is_transient(error: BaseException) -> bool:
     if sqlstate is None:  # psycopg has no code for a connection that was cut off
         return type(error.__cause__).__module__.startswith("psycopg")
     return sqlstate in _TRANSIENT_SQLSTATES or sqlstate.startswith("08")
+
+
+def _is_google_trouble(error: BaseException) -> bool:
+    """Look for Datastore's and Firestore's errors, which come bare, or as the cause of one of Django's."""
+    for candidate in (error, error.__cause__):
+        for base in type(candidate).__mro__:
+            if base.__module__ == "google.api_core.exceptions" and base.__name__ in _TRANSIENT_GOOGLE_ERRORS:
+                return True
+    return False
+
+
+def is_contention(error: BaseException) -> bool:
+    """Return whether a transaction was rolled back because of another one, so that it may be repeated as it was."""
+    if is_locked(error) or _get_sqlstate(error) in _ROLLED_BACK_SQLSTATES:
+        return True
+    return any(type(candidate).__name__ == "Aborted" for candidate in (error, error.__cause__))
 
 
 def _get_sqlstate(error: BaseException) -> str | None:
@@ -90,7 +110,7 @@ def write_transaction(db_alias: str) -> Iterator[None]:
 
 
 def run_write(db_alias: str, write: Callable[[], Result], *, patience: float = LOCK_PATIENCE_SECONDS) -> Result:
-    """Call ``write`` in a write transaction, again while SQLite says that it is locked.
+    """Call ``write`` in a write transaction, again while other writers are in the way.
 
     Args:
         db_alias: The database.
@@ -104,13 +124,13 @@ def run_write(db_alias: str, write: Callable[[], Result], *, patience: float = L
         DatabaseLocked: Another process kept the lock all the time.
     """
     deadline = time.monotonic() + patience
+    delay, longest_delay = 0.05, 2.0 if is_document_store(db_alias) else 0.05
     while True:
         try:
             with write_transaction(db_alias):
                 return write()
-        except OperationalError as error:
-            is_repeatable = is_locked(error) or _get_sqlstate(error) in _ROLLED_BACK_SQLSTATES
-            if not is_repeatable or connections[db_alias].in_atomic_block:
+        except Exception as error:
+            if not is_contention(error) or connections[db_alias].in_atomic_block:
                 raise
             if time.monotonic() > deadline:
                 raise DatabaseLocked(
@@ -118,4 +138,5 @@ def run_write(db_alias: str, write: Callable[[], Result], *, patience: float = L
                     "changed. Try again when its transaction has ended.",
                     db_alias=db_alias,
                 ) from error
-        time.sleep(random.uniform(0.005, 0.05))
+        time.sleep(random.uniform(delay / 10, delay))
+        delay = min(delay * 1.5, longest_delay)

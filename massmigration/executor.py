@@ -25,7 +25,7 @@ from massmigration.loader import get_loader
 from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
 from massmigration.readiness import check_definition, check_dependencies
 from massmigration.recorder import Author
-from massmigration.retrying import open_failed
+from massmigration.retrying import open_failed, open_in_parts
 
 
 def start(
@@ -105,8 +105,8 @@ def cancel(key: str, db_alias: str, author: Author) -> MigrationRecord:
 
     def write(record: MigrationRecord) -> None:
         if record.attempt_uuid is not None:
-            recorder.revoke_fences(record.attempt_uuid, db_alias)
             recorder.keep_totals(record.attempt_uuid, db_alias)
+            recorder.free_shards(record.attempt_uuid, db_alias)
 
     move_or_refuse(key, db_alias, "cancel", author, also=write)
     return _get_record(key, db_alias)
@@ -130,7 +130,7 @@ def recover(migration: BaseMigration, db_alias: str, author: Author, *, enqueue:
         raise recorder.refuse(migration.key, db_alias, "recover", status)
     attempt_uuid = record.attempt_uuid
     if any(is_live(shard) for shard in recorder.get_shards(attempt_uuid, db_alias)):
-        recovered = run_write(db_alias, lambda: recorder.revoke_fences(attempt_uuid, db_alias, only_expired=True))
+        recovered = run_write(db_alias, lambda: recorder.free_shards(attempt_uuid, db_alias, only_expired=True))
         if not recovered:
             return record
     return _go_on(migration, db_alias, author, "recover", enqueue=enqueue)
@@ -189,11 +189,13 @@ def _go_on(migration: BaseMigration, db_alias: str, author: Author, action: str,
         if record.attempt_uuid is None:
             return
         attempts.append(record.attempt_uuid)
+        shards = recorder.get_shards(record.attempt_uuid, db_alias)
         if action == "retry":
-            open_failed(migration, record, record.attempt_uuid, db_alias)
-        recorder.revoke_fences(record.attempt_uuid, db_alias, only_expired=action == "recover")
-        recorder.wake_shards(record.attempt_uuid, db_alias)
+            open_failed(migration, record, shards, db_alias)
+        recorder.free_shards(record.attempt_uuid, db_alias, only_expired=action == "recover", shards=shards)
 
+    if action == "retry":
+        open_in_parts(migration, db_alias)
     fields: dict[str, Any] = {} if action == "recover" else {"reason": "", "error": ""}
     move_or_refuse(migration.key, db_alias, action, author, also=write, **fields)
     if attempts:

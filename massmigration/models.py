@@ -1,11 +1,12 @@
 """What is stored, in the database that is migrated; only ``recorder.py`` writes it.
 
-Fields that a query filters by carry an index of their own: on Datastore and Firestore one explicit index makes all
-other fields of a model unsearchable.
+Rows are found by their key, or by the one field that carries an index: on Datastore and Firestore one explicit index
+makes all other fields of a model unsearchable, which keeps their many writes cheap.
 """
 
 from __future__ import annotations
 
+import time
 import uuid
 
 from django.db import models
@@ -61,6 +62,7 @@ class MigrationAttempt(models.Model):
     changed = models.BigIntegerField(null=True)
     shards = models.IntegerField(null=True)
     started_at = models.DateTimeField(default=timezone.now)
+    watch_due_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -98,6 +100,7 @@ class MigrationShard(models.Model):
     worker = models.CharField(max_length=100, blank=True, default="")
     lease_expires_at = models.DateTimeField(null=True)
     not_before = models.DateTimeField(null=True)
+    enqueued_at = models.DateTimeField(null=True)
     waiting_for = models.CharField(max_length=255, blank=True, default="")
     total = models.BigIntegerField(null=True)
     processed = models.BigIntegerField(default=0)
@@ -154,10 +157,15 @@ class MigrationFailure(models.Model):
         return f"{self.key}: {self.error_class} at {self.object_key}"
 
 
+def make_event_id() -> str:
+    """Return a key that is smaller than all earlier ones, so that the newest event is found first by its key alone."""
+    return f"{2**64 - time.time_ns():016x}-{uuid.uuid4().hex[:8]}"
+
+
 class MigrationEvent(models.Model):
     """One line of the audit trail: what, when, who, from where."""
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    id = models.CharField(max_length=32, primary_key=True, default=make_event_id)
     key = models.CharField(max_length=255, db_index=True)
     attempt_uuid = models.UUIDField(null=True)
     action = models.CharField(max_length=20)
@@ -172,7 +180,7 @@ class MigrationEvent(models.Model):
     class Meta:
         app_label = "massmigration"
         db_table = "massmigration_event"
-        ordering = ["at"]
+        ordering = ["pk"]
         default_permissions = ("view",)
 
     def __str__(self) -> str:

@@ -5,6 +5,8 @@ import uuid
 import django.utils.timezone
 from django.db import migrations, models
 
+import massmigration.models
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -31,6 +33,7 @@ class Migration(migrations.Migration):
                 ("changed", models.BigIntegerField(null=True)),
                 ("shards", models.IntegerField(null=True)),
                 ("started_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("watch_due_at", models.DateTimeField(null=True)),
                 ("finished_at", models.DateTimeField(null=True)),
             ],
             options={
@@ -42,7 +45,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="MigrationEvent",
             fields=[
-                ("id", models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
+                (
+                    "id",
+                    models.CharField(
+                        default=massmigration.models.make_event_id, max_length=32, primary_key=True, serialize=False
+                    ),
+                ),
                 ("key", models.CharField(db_index=True, max_length=255)),
                 ("attempt_uuid", models.UUIDField(null=True)),
                 ("action", models.CharField(max_length=20)),
@@ -56,7 +64,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "massmigration_event",
-                "ordering": ["at"],
+                "ordering": ["pk"],
                 "default_permissions": ("view",),
             },
         ),
@@ -137,6 +145,7 @@ class Migration(migrations.Migration):
                 ("worker", models.CharField(blank=True, default="", max_length=100)),
                 ("lease_expires_at", models.DateTimeField(null=True)),
                 ("not_before", models.DateTimeField(null=True)),
+                ("enqueued_at", models.DateTimeField(null=True)),
                 ("waiting_for", models.CharField(blank=True, default="", max_length=255)),
                 ("total", models.BigIntegerField(null=True)),
                 ("processed", models.BigIntegerField(default=0)),

@@ -27,14 +27,13 @@ from massmigration.recorder.shards import (
     advance_shard,
     claim_shard,
     delete_shards,
+    free_shards,
     get_shard,
     get_shards,
     open_again,
     renew_lease,
-    revoke_fences,
     split_shard,
     update_held,
-    wake_shards,
 )
 
 __all__ = [
@@ -47,6 +46,7 @@ __all__ = [
     "count_open_failures",
     "delete_record",
     "delete_shards",
+    "free_shards",
     "get_attempt",
     "get_events",
     "get_failures",
@@ -63,9 +63,7 @@ __all__ = [
     "open_again",
     "refuse",
     "renew_lease",
-    "revoke_fences",
     "split_shard",
     "update_attempt",
     "update_held",
-    "wake_shards",
 ]

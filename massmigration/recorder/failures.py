@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
-from massmigration.models import (
-    MigrationFailure,
-)
+from massmigration.database import is_document_store
+from massmigration.models import MigrationFailure
+from massmigration.recorder.conditional import DOCUMENT_LIMIT, update_if
 
 
 def keep_failure(failure: MigrationFailure, db_alias: str) -> None:
@@ -27,11 +28,19 @@ def count_open_failures(attempt_uuid: uuid.UUID | None, db_alias: str) -> int:
     if attempt_uuid is None:
         return 0
     failures = MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
-    return list(failures.values_list("status", flat=True)).count(MigrationFailure.OPEN)
+    if is_document_store(db_alias):  # which finds them by their attempt only
+        return sum(failure.status == MigrationFailure.OPEN for failure in failures)
+    return failures.filter(status=MigrationFailure.OPEN).count()
 
 
-def mark_failures_retried(attempt_uuid: uuid.UUID, db_alias: str) -> None:
-    """Close the open failures of an attempt, because what failed is tried again."""
-    MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid, status=MigrationFailure.OPEN).update(
-        status=MigrationFailure.RETRIED
-    )
+def mark_failures_retried(failures: Sequence[MigrationFailure], db_alias: str) -> None:
+    """Close open failures, because what failed is tried again.
+
+    Args:
+        failures: Of one attempt.
+        db_alias: The database.
+    """
+    ids = [failure.pk for failure in failures]
+    for start in range(0, len(ids), DOCUMENT_LIMIT):
+        rows = MigrationFailure.objects.using(db_alias).filter(pk__in=ids[start : start + DOCUMENT_LIMIT])
+        update_if(rows, {"status": MigrationFailure.OPEN}, {"status": MigrationFailure.RETRIED})

@@ -9,6 +9,7 @@ from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
 from massmigration import logs, record_cache, signals, states
+from massmigration.database import is_document_store
 from massmigration.exceptions import IllegalMove
 from massmigration.models import (
     MigrationAttempt,
@@ -16,6 +17,7 @@ from massmigration.models import (
     MigrationRecord,
     MigrationShard,
 )
+from massmigration.recorder.conditional import delete_if, update_if
 from massmigration.recorder.shards import delete_shards, get_shards
 
 
@@ -81,13 +83,14 @@ def move(
         Whether the record was changed; False if its status or attempt was another.
     """
     legal = states.MOVES[action]
-    rows = MigrationRecord.objects.using(db_alias).filter(pk=key, status__in=legal.sources)
+    rows = MigrationRecord.objects.using(db_alias).filter(pk=key)
+    expected: dict[str, Any] = {"status__in": legal.sources}
     if of_attempt is not None:
-        rows = rows.filter(attempt_uuid=of_attempt)
+        expected["attempt_uuid"] = of_attempt
     if legal.target is not None:
         fields["status"] = legal.target
     with transaction.atomic(using=db_alias):
-        if not rows.update(moved_at=timezone.now(), **fields):
+        if not update_if(rows, expected, {"moved_at": timezone.now(), **fields}):
             return False
         attempt_uuid = fields.get("attempt_uuid", of_attempt)
         reason = fields.get("reason", "")
@@ -98,6 +101,8 @@ def move(
 def insert_record(key: str, db_alias: str, **fields: Any) -> bool:
     """Create the record; return False if somebody else was quicker."""
     app_label, _, name = key.partition(":")
+    if is_document_store(db_alias) and get_record(key, db_alias) is not None:
+        return False  # there no savepoint saves what surrounds us from the error
     try:
         with transaction.atomic(using=db_alias):
             MigrationRecord.objects.using(db_alias).create(key=key, app_label=app_label, name=name, **fields)
@@ -108,10 +113,8 @@ def insert_record(key: str, db_alias: str, **fields: Any) -> bool:
 
 def delete_record(key: str, db_alias: str, author: Author, attempt_uuid: uuid.UUID | None) -> bool:
     """Forget the record and its shards, if it may be reset; the events stay."""
-    rows = MigrationRecord.objects.using(db_alias).filter(
-        pk=key, status__in=states.MOVES["reset"].sources, attempt_uuid=attempt_uuid
-    )
-    deleted, _ = rows.delete()
+    rows = MigrationRecord.objects.using(db_alias).filter(pk=key)
+    deleted = delete_if(rows, {"status__in": states.MOVES["reset"].sources, "attempt_uuid": attempt_uuid})
     if deleted:
         delete_shards(attempt_uuid, db_alias)
         add_event(key, db_alias, "reset", author, attempt_uuid)
@@ -177,7 +180,7 @@ def add_event(
 
 def get_events(key: str | None, db_alias: str, limit: int) -> list[MigrationEvent]:
     """Return the newest events, oldest first."""
-    events = MigrationEvent.objects.using(db_alias).order_by("-at")
+    events = MigrationEvent.objects.using(db_alias).order_by("pk")  # which count backwards in time
     if key is not None:
         events = events.filter(key=key)
     return list(reversed(events[:limit]))
@@ -228,5 +231,7 @@ def refuse(key: str, db_alias: str, action: str, status: str) -> IllegalMove:
 
 def has_tables(db_alias: str) -> bool:
     """Return whether the tables of massmigration exist in this database."""
+    if is_document_store(db_alias):  # where a table comes into being with its first row
+        return True
     tables = connections[db_alias].introspection.table_names()
     return MigrationRecord._meta.db_table in tables

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import F
+from django.db import transaction
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from massmigration.database import has_row_locks
-from massmigration.exceptions import FenceLost
+from massmigration.database import has_row_locks, is_document_store
+from massmigration.exceptions import FenceLost, InvalidDefinition
 from massmigration.models import (
     MigrationAttempt,
     MigrationShard,
 )
+from massmigration.recorder.conditional import DOCUMENT_LIMIT, delete_if, update_if
 
 
 def get_shard(shard_id: str, db_alias: str) -> MigrationShard | None:
@@ -33,54 +35,92 @@ def get_shards(attempt_uuid: uuid.UUID | None, db_alias: str) -> list[MigrationS
 
 
 def add_shards(shards: Iterable[MigrationShard], db_alias: str) -> None:
-    """Store new shards; those that stand there already are left as they are."""
-    MigrationShard.objects.using(db_alias).bulk_create(list(shards), ignore_conflicts=True)
+    """Store new shards; those that stand there already are left as they are.
+
+    Raises:
+        InvalidDefinition: They are more than one transaction can write.
+    """
+    new, rows = list(shards), MigrationShard.objects.using(db_alias)
+    if not is_document_store(db_alias):
+        rows.bulk_create(new, ignore_conflicts=True)
+        return
+    if len(new) > DOCUMENT_LIMIT:
+        raise InvalidDefinition(
+            f"{new[0].key} has {len(new)} shards, but on database '{db_alias}' one transaction can write at most "
+            f"{DOCUMENT_LIMIT}. Make fewer and larger ones.",
+            key=new[0].key,
+            db_alias=db_alias,
+        )
+    stored = {shard.pk for shard in rows.filter(pk__in=[shard.pk for shard in new])} if new else set()
+    rows.bulk_create([shard for shard in new if shard.pk not in stored])
 
 
 def delete_shards(attempt_uuid: uuid.UUID | None, db_alias: str) -> None:
     """Delete the shards of an attempt, which revokes every fence that a worker may still hold."""
-    if attempt_uuid is not None:
+    if attempt_uuid is None:
+        return
+    if not is_document_store(db_alias):
         MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid).delete()
+        return
+    shards = get_shards(attempt_uuid, db_alias)
+    for shard in shards:  # nobody holds those that are done: they may go later, and in more than one transaction
+        if shard.status != MigrationShard.DONE:
+            shard.delete(using=db_alias)
+    done = [shard.pk for shard in shards if shard.status == MigrationShard.DONE]
+
+    def delete_done() -> None:
+        for start in range(0, len(done), DOCUMENT_LIMIT):
+            delete_if(_select(done[start : start + DOCUMENT_LIMIT], db_alias), {"status": MigrationShard.DONE})
+
+    transaction.on_commit(delete_done, using=db_alias, robust=True)
 
 
-def revoke_fences(attempt_uuid: uuid.UUID, db_alias: str, *, only_expired: bool = False) -> int:
-    """Raise the fences of all shards that are not done, so that their workers' commits are refused.
+def free_shards(
+    attempt_uuid: uuid.UUID, db_alias: str, *, only_expired: bool = False, shards: Sequence[MigrationShard] = ()
+) -> int:
+    """Take all shards that are not done from their workers, whose commits are refused then, and wake those that rest.
 
     Args:
         attempt_uuid: The attempt.
         db_alias: The database.
         only_expired: Leave shards alone whose worker's lease has not run out.
+        shards: All shards of the attempt, if they were read in this transaction: a document store cannot be asked
+            again once one of them was written.
 
     Returns:
         How many shards were taken from a worker, or had failed, and are ready again.
     """
-    shards = MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
-    shards = shards.filter(status__in=[MigrationShard.RUNNING, MigrationShard.FAILED])
+    rows = MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
+    if is_document_store(db_alias):
+        shards = shards or get_shards(attempt_uuid, db_alias)
+        rows = _select([shard.pk for shard in shards if shard.status != MigrationShard.DONE], db_alias)
+    held: dict[str, Any] = {"status__in": [MigrationShard.RUNNING, MigrationShard.FAILED]}
     if only_expired:
-        shards = shards.filter(lease_expires_at__lt=timezone.now())
-    return shards.update(
-        fence=F("fence") + 1,
-        status=MigrationShard.READY,
-        worker="",
-        lease_expires_at=None,
-        not_before=None,
-        waiting_for="",
-        retries=0,
+        held["lease_expires_at__lt"] = timezone.now()
+    awake = {"not_before": None, "waiting_for": ""}
+    update_if(rows, {"status": MigrationShard.READY}, awake)
+    return update_if(
+        rows,
+        held,
+        {
+            "fence": F("fence") + 1,
+            "status": MigrationShard.READY,
+            "worker": "",
+            "lease_expires_at": None,
+            "retries": 0,
+            **awake,
+        },
     )
 
 
 def open_again(shard_ids: list[str], db_alias: str) -> None:
     """Make shards that are done ready for a worker once more."""
-    MigrationShard.objects.using(db_alias).filter(pk__in=shard_ids).update(
-        fence=F("fence") + 1, status=MigrationShard.READY, worker="", lease_expires_at=None, finished_at=None
-    )
+    fields = {"status": MigrationShard.READY, "worker": "", "lease_expires_at": None, "finished_at": None}
+    update_if(_select(shard_ids, db_alias), {}, {"fence": F("fence") + 1, **fields})
 
 
-def wake_shards(attempt_uuid: uuid.UUID, db_alias: str) -> None:
-    """Let shards that rest be taken at once."""
-    MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid, status=MigrationShard.READY).update(
-        not_before=None, waiting_for=""
-    )
+def _select(shard_ids: Sequence[str], db_alias: str) -> QuerySet[MigrationShard]:
+    return MigrationShard.objects.using(db_alias).filter(pk__in=shard_ids)
 
 
 def claim_shard(
@@ -105,18 +145,8 @@ def claim_shard(
         Whether this worker holds the shard now. To be called in a write transaction.
     """
     now = timezone.now()
-    shards = MigrationShard.objects.using(db_alias)
-    if max_workers is not None:
-        if has_row_locks(db_alias):  # claims wait for each other, or two of them would see one free place
-            list(
-                MigrationAttempt.objects.using(db_alias)
-                .select_for_update()
-                .filter(pk=shard.attempt_uuid)
-                .values_list("pk")
-            )
-        live = shards.filter(attempt_uuid=shard.attempt_uuid, status=MigrationShard.RUNNING, lease_expires_at__gte=now)
-        if live.exclude(pk=shard.pk).count() >= max_workers:
-            return False
+    if max_workers is not None and _count_others(shard, db_alias, now) >= max_workers:
+        return False
     fields = {
         "fence": shard.fence + 1,
         "status": MigrationShard.RUNNING,
@@ -127,17 +157,31 @@ def claim_shard(
     }
     if pattern is not None and shard.batch_size is None:
         fields |= {"batch_size": pattern.batch_size, "rate": pattern.rate}
-    claimable = [MigrationShard.READY, MigrationShard.RUNNING]
-    if not shards.filter(pk=shard.pk, fence=shard.fence, status__in=claimable).update(**fields):
+    expected = {"fence": shard.fence, "status__in": [MigrationShard.READY, MigrationShard.RUNNING]}
+    if not update_if(_select([shard.pk], db_alias), expected, fields):
         return False
     shard.refresh_from_db(using=db_alias)
     return shard.fence == fields["fence"]
 
 
+def _count_others(shard: MigrationShard, db_alias: str, now: datetime) -> int:
+    """Return how many other shards of the attempt are worked on; nobody else can take one until the commit."""
+    if is_document_store(db_alias):  # where a transaction fails if what it has read was written meanwhile
+        others = [other for other in get_shards(shard.attempt_uuid, db_alias) if other.pk != shard.pk]
+        held = [other.lease_expires_at for other in others if other.status == MigrationShard.RUNNING]
+        return sum(expires_at is not None and expires_at >= now for expires_at in held)
+    if has_row_locks(db_alias):  # claims wait for each other, or two of them would see one free place
+        attempts = MigrationAttempt.objects.using(db_alias).filter(pk=shard.attempt_uuid)
+        list(attempts.select_for_update().values_list("pk"))
+    shards = MigrationShard.objects.using(db_alias).filter(attempt_uuid=shard.attempt_uuid)
+    live = shards.filter(status=MigrationShard.RUNNING, lease_expires_at__gte=now)
+    return live.exclude(pk=shard.pk).count()
+
+
 def renew_lease(shard_id: str, fence: int, db_alias: str, expires_at: datetime) -> bool:
     """Extend the lease of the worker that holds this fence; return whether it still does."""
-    held = MigrationShard.objects.using(db_alias).filter(pk=shard_id, fence=fence, status=MigrationShard.RUNNING)
-    return bool(held.update(lease_expires_at=expires_at))
+    expected = {"fence": fence, "status": MigrationShard.RUNNING}
+    return bool(update_if(_select([shard_id], db_alias), expected, {"lease_expires_at": expires_at}))
 
 
 def advance_shard(shard: MigrationShard, db_alias: str, **fields: Any) -> None:
@@ -151,10 +195,8 @@ def advance_shard(shard: MigrationShard, db_alias: str, **fields: Any) -> None:
     Raises:
         FenceLost: The stored shard is another worker's by now, or its bounds were changed.
     """
-    held = MigrationShard.objects.using(db_alias).filter(
-        pk=shard.pk, fence=shard.fence, cursor=shard.cursor, upper=shard.upper, status=MigrationShard.RUNNING
-    )
-    if not held.update(**fields):
+    held = {"fence": shard.fence, "status": MigrationShard.RUNNING, "cursor": shard.cursor, "upper": shard.upper}
+    if not update_if(_select([shard.pk], db_alias), held, fields):
         raise FenceLost(f"Shard {shard.pk} was taken from worker {shard.worker}.", key=shard.key)
 
 
@@ -171,8 +213,8 @@ def update_held(shard: MigrationShard, db_alias: str, **fields: Any) -> None:
     Raises:
         FenceLost: The stored shard is another worker's by now.
     """
-    held = MigrationShard.objects.using(db_alias).filter(pk=shard.pk, fence=shard.fence, status=MigrationShard.RUNNING)
-    if not held.update(**fields):
+    held = {"fence": shard.fence, "status": MigrationShard.RUNNING}
+    if not update_if(_select([shard.pk], db_alias), held, fields):
         raise FenceLost(f"Shard {shard.pk} was taken from worker {shard.worker}.", key=shard.key)
 
 
@@ -188,9 +230,7 @@ def split_shard(shard: MigrationShard, db_alias: str, middle: str, number: int) 
     Returns:
         The new shard, or None. To be called in a write transaction.
     """
-    unmoved = MigrationShard.objects.using(db_alias).filter(
-        pk=shard.pk, fence=shard.fence, cursor=shard.cursor, upper=shard.upper, status=shard.status
-    )
+    unmoved = {"fence": shard.fence, "cursor": shard.cursor, "upper": shard.upper, "status": shard.status}
     new = MigrationShard(
         id=MigrationShard.make_id(shard.attempt_uuid, shard.kind, shard.pass_number, number),
         attempt_uuid=shard.attempt_uuid,
@@ -202,7 +242,9 @@ def split_shard(shard: MigrationShard, db_alias: str, middle: str, number: int) 
         upper=shard.upper,
         batch_size=shard.batch_size,
     )
-    if MigrationShard.objects.using(db_alias).filter(pk=new.pk).exists() or not unmoved.update(upper=middle):
+    if get_shard(new.pk, db_alias) is not None:
+        return None
+    if not update_if(_select([shard.pk], db_alias), unmoved, {"upper": middle}):
         return None
     new.save(using=db_alias, force_insert=True)
     return new

@@ -109,7 +109,7 @@ def test_a_stale_workers_commit_hits_no_row(db_alias):
 
     def take_over():
         assert migration.entered.wait(30)
-        assert recorder.revoke_fences(attempt_uuid, db_alias) == 1
+        assert recorder.free_shards(attempt_uuid, db_alias) == 1
         if connections[db_alias].vendor == "sqlite":  # no row is locked: the other worker need not wait
             assert work(make(CountVisits), db_alias).status == "applied"
         migration.go_on.set()
@@ -126,7 +126,7 @@ def test_two_workers_on_one_shard_the_second_claim_is_refused(db_alias):
     start(migration, db_alias)
     shard = claim_range(migration, db_alias)
     copies = [recorder.get_shard(shard.pk, db_alias) for _ in range(2)]
-    recorder.revoke_fences(shard.attempt_uuid, db_alias)
+    recorder.free_shards(shard.attempt_uuid, db_alias)
     copies = [recorder.get_shard(shard.pk, db_alias) for _ in range(2)]
 
     def claim(number):
