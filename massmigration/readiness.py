@@ -9,17 +9,21 @@ from massmigration import recorder, states
 from massmigration.definitions.base import BaseMigration, as_key
 from massmigration.engine.attributes import check_attributes
 from massmigration.engine.kinds import get_kind
+from massmigration.engine.rows import QuerysetKind
 from massmigration.exceptions import (
     DependencyNotApplied,
 )
 
 
 def check_definition(migration: BaseMigration, db_alias: str) -> None:
-    """Raise InvalidDefinition or ConfigurationError if the engine cannot work the migration; reads no rows."""
+    """Raise InvalidDefinition or ConfigurationError if the engine cannot work the migration; reads a key at most."""
     check_attributes(migration)
     make_kind = get_kind(migration)
-    if make_kind is not None:
-        make_kind(migration, db_alias)
+    if make_kind is None:
+        return
+    kind = make_kind(migration, db_alias)
+    if isinstance(kind, QuerysetKind):
+        kind.table.check_readable(migration.key)
 
 
 def check_dependencies(migration: BaseMigration, db_alias: str) -> None:

@@ -102,13 +102,18 @@ class BatchRunner:
         started_at = time.monotonic()
         limit = self._limit_in_isolation or self.pacer.size
         for visit in range(REVISITS + 1):
-            self.kind.insists = visit == REVISITS
+            self.kind.insists = visit == REVISITS and not self.kind.is_document
             try:
                 batch = self._work(limit)
                 break
             except _RowsChanged:
                 self.kind.note_error()
                 logger.debug("%s: rows changed meanwhile are visited again", self.shard.key)
+        else:  # nobody can be kept from writing there: fewer rows, and for one of them a calmer moment
+            if limit == 1:
+                raise RetryLater(1, "a row that the site keeps changing")
+            self._limit_in_isolation = limit // 2
+            return True
         self.kind.insists = False
         if batch.cursor is None:
             return False
@@ -168,8 +173,17 @@ class BatchRunner:
             setattr(self.shard, name, value)
 
     def _operate(self, batch: Batch) -> None:
-        if batch.objects:
+        if not batch.objects:
+            return
+        try:
             self.kind.operate(batch)
+        except Exception as error:
+            if not (self.kind.saves_itself and batch.worked):
+                raise
+            # What came before is saved, and would be done again. The object that raised is the next batch's first.
+            batch.cut(batch.worked)
+            if isinstance(error, RetryLater):
+                batch.rest = error
 
     def _fetch(self, limit: int) -> Batch:
         self._batch = self.kind.fetch(self.shard, self.pacer, limit)
@@ -248,7 +262,9 @@ class BatchRunner:
         batch = self._batch
         count = len(batch.objects) if batch is not None else 0
         if count > 1:
-            self._limit_in_isolation = count // 2
+            worked = batch.worked if batch is not None else None
+            is_known = worked is not None and worked < count  # the operation raised; else it was the write
+            self._limit_in_isolation = (worked or 1) if is_known else count // 2
             return
         if self.kind.isolates and self._suspect != (self.shard.cursor,):
             self._suspect = (self.shard.cursor,)

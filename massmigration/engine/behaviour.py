@@ -9,10 +9,12 @@ from typing import Any
 from django.db import connections
 
 from massmigration.conf import conf
+from massmigration.database import is_document_store
 from massmigration.engine.pacing import LARGEST_LOADED, Pacer
 from massmigration.engine.snapshots import Snapshot
 from massmigration.exceptions import RetryLater
 from massmigration.models import MigrationShard
+from massmigration.recorder.conditional import DOCUMENT_LIMIT
 
 
 @dataclass
@@ -66,6 +68,8 @@ class Kind:
         batch_seconds: How long a batch should take.
         largest_size: So many objects at most, unless the author says more.
         gap_seconds: How long to leave the database alone between two batches.
+        interval_seconds: How long at least from one batch to the next, since each writes the shard.
+        is_document: Whether one of the databases is a document store, where no author's code may run in a transaction.
         isolates: Whether an object that raised is tried once more.
         insists: Set for a batch whose rows somebody kept changing: it is read, locked and worked in one transaction.
     """
@@ -79,18 +83,31 @@ class Kind:
     batch_seconds: float = field(init=False)
     largest_size: int = field(default=LARGEST_LOADED, init=False)
     gap_seconds: float = field(default=0.0, init=False)
+    interval_seconds: float = field(default=0.0, init=False)
+    is_document: bool = field(init=False)
     isolates: bool = field(default=True, init=False)
     insists: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self.work_alias = self.db_alias
+        self.work_alias = getattr(self.migration, "other_database", None) or self.db_alias
         self.batch_seconds = conf.batch_seconds
-        if not self.migration.atomic:
+        self.is_document = is_document_store(self.db_alias) or is_document_store(self.work_alias)
+        if self.is_document:
+            # One entity takes about one write in a second (https://cloud.google.com/datastore/docs/concepts/limits).
+            self.operates_inside = False
+            self.batch_seconds = self.interval_seconds = 2 * conf.batch_seconds
+            self.largest_size = DOCUMENT_LIMIT
+        elif not self.migration.atomic:
             self.operates_inside = False
         elif connections[self.db_alias].vendor == "sqlite":
             # Whoever writes keeps all others from writing: short batches, with gaps in which a pause gets in.
             self.batch_seconds = min(self.batch_seconds, 0.1)
             self.gap_seconds = 0.02
+
+    @property
+    def saves_itself(self) -> bool:
+        """Whether the operation's changes stay when the batch's transaction is rolled back."""
+        return not self.operates_inside
 
     def make_pacer(self, shard: MigrationShard) -> Pacer:
         """Return the shard's pacer, which begins where the last worker's ended."""

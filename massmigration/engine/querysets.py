@@ -9,6 +9,7 @@ from django.db import connections
 from django.db.models import QuerySet
 from django.db.models.query import ModelIterable
 
+from massmigration.database import is_document_store, is_transient
 from massmigration.engine.keyfilters import chunk_keys, get_key_fields, is_after, is_among, is_from, is_upto
 from massmigration.engine.keys import KeyCodec
 from massmigration.exceptions import InvalidDefinition
@@ -124,7 +125,11 @@ class Table:
         self.queryset = queryset.order_by()
         self.queryset.query.distinct = False
         self.queryset.query.standard_ordering = True  # reverse() would turn the order of the keys as well
-        self.is_whole = not queryset.query.where and not queryset.query.annotations
+        if is_document_store(self.alias):  # where fewer fields cost another index, and joins are unknown
+            self.queryset = self.queryset.defer(None).select_related(None)
+        is_whole = not queryset.query.where and not queryset.query.annotations
+        # Document stores answer a filter from an index, and have to walk to what an OFFSET leaves out.
+        self.has_windows = not is_whole and not is_document_store(self.alias)
         self.is_grouped = queryset.query.group_by is not None
         self.keys: QuerySet[Any] = QuerySet(queryset.model, using=self.alias)
 
@@ -184,6 +189,27 @@ class Table:
             return 0
         chunks = chunk_keys(self.queryset.model, values, connections[self.alias])
         return sum(len(set(self._list_keys(self._select(chunk)))) for chunk in chunks)
+
+    def check_readable(self, key: str) -> None:
+        """Raise InvalidDefinition if a document store cannot read the queryset in the order of its keys.
+
+        Args:
+            key: The migration's key, for the message.
+        """
+        if not is_document_store(self.alias):
+            return
+        try:
+            for first in self._list_keys(self.queryset.order_by("pk")[:1]):
+                self._list_keys(KeyRange(first, None).narrow(self.queryset).order_by("pk")[:1])
+        except Exception as error:
+            if is_transient(error):
+                raise
+            raise InvalidDefinition(
+                f"The queryset of {key} cannot be read in the order of its keys on database '{self.alias}': {error}. "
+                "Filter for equal values of indexed fields only, and leave the rest to the operation.",
+                key=key,
+                db_alias=self.alias,
+            ) from error
 
     def _select_range(self, values: Sequence[Any]) -> QuerySet[Any]:
         model = self.queryset.model

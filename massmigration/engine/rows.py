@@ -30,7 +30,6 @@ class QuerysetKind(Kind):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.work_alias = self.migration.other_database or self.db_alias
         self.table = get_table(self.migration, self.db_alias)
         self._locks = self.operates_inside and self.migration.lock_rows and has_row_locks(self.work_alias)
         self.reads_inside = self.operates_inside
@@ -53,10 +52,10 @@ class QuerysetKind(Kind):
         )
         while True:
             began_at = time.monotonic()
-            end = None if self.table.is_whole else self.table.find_window_end(keys, max(pacer.window, limit))
+            end = self.table.find_window_end(keys, max(pacer.window, limit)) if self.table.has_windows else None
             reading = self._read(keys if end is None else KeyRange(keys.after, end), limit)
             now = time.monotonic()
-            if not self.table.is_whole:
+            if self.table.has_windows:
                 pacer.note_window(reading.is_full, now - began_at)
             if reading.rows or end is None or now - started_at > self.batch_seconds:
                 break
@@ -113,6 +112,11 @@ class MapperKind(QuerysetKind):
         elif names and not is_deferred:
             self.table.queryset = self.table.queryset.only(*names, *fields)
 
+    @property
+    def saves_itself(self) -> bool:
+        """Whether the operation's changes stay when the batch's transaction is rolled back."""
+        return not self.fields and super().saves_itself
+
     def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
         """Read the next objects, and note how the database stood before."""
         version = None if self.locks else get_version(self.work_alias)
@@ -167,7 +171,8 @@ class BatchKind(QuerysetKind):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.largest_size = LARGEST_SIZE  # of keys, which are small
+        if not self.is_document:
+            self.largest_size = LARGEST_SIZE  # of keys, which are small
 
     def operate(self, batch: Batch) -> None:
         """Call the operation with a queryset of just the batch's rows."""

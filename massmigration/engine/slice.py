@@ -44,6 +44,7 @@ class Slice:
         shard: The shard, claimed by this worker.
         migration: The definition.
         db_alias: The database.
+        seconds: How long the visit may take; None: as long as the setting says.
         should_stop: Asked between batches and objects: whether the process is to end.
         on_batch: Called after each batch.
     """
@@ -54,6 +55,7 @@ class Slice:
         migration: BaseMigration,
         db_alias: str,
         *,
+        seconds: float | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         on_batch: Callable[[], None] = lambda: None,
     ) -> None:
@@ -61,6 +63,7 @@ class Slice:
         self.migration = migration
         self.db_alias = db_alias
         self.author = Author(shard.worker, "worker", sender=type(migration))
+        self._seconds = conf.slice_seconds if seconds is None else min(seconds, conf.slice_seconds)
         self._process_stops = should_stop
         self._on_batch = on_batch
         self._looked_at = time.monotonic()
@@ -115,8 +118,9 @@ class Slice:
         assert make_kind is not None
         kind = make_kind(migration, self.db_alias, self._stops_between_objects)
         runner = BatchRunner(kind, self.shard)
-        deadline = time.monotonic() + conf.slice_seconds
+        deadline = time.monotonic() + self._seconds
         while True:
+            began_at = time.monotonic()
             if self._stops_between_batches():
                 release(self.shard, self.db_alias)
                 return STOPPED
@@ -142,8 +146,9 @@ class Slice:
             if time.monotonic() > deadline:
                 release(self.shard, self.db_alias)
                 return TIME_UP
-            if kind.gap_seconds:
-                time.sleep(kind.gap_seconds)
+            rest_of_interval = began_at + kind.interval_seconds - time.monotonic()
+            if kind.gap_seconds or rest_of_interval > 0:
+                time.sleep(max(kind.gap_seconds, rest_of_interval))
 
     def _stops_between_batches(self) -> bool:
         self._looked_at = time.monotonic()

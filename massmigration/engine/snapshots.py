@@ -12,6 +12,7 @@ from typing import Any, Final
 from django.db import connections
 from django.db.models import Field, Model, QuerySet
 
+from massmigration.database import is_document_store
 from massmigration.engine.keyfilters import chunk_keys, get_key_fields, is_among
 
 _IMMUTABLE: Final = (
@@ -85,6 +86,9 @@ class Snapshot:
         stored: dict[Any, tuple[Any, ...]] = {}
         for keys in chunk_keys(model, [pk for pk, _ in expected], connections[alias]):
             rows: QuerySet[Any] = QuerySet(model, using=alias).filter(is_among(model, keys))
+            if is_document_store(alias):  # where a row is read as a whole, or not at all without an index
+                stored |= {row.pk: tuple(map(row.__dict__.get, names)) for row in rows}
+                continue
             if connections[alias].features.has_select_for_update:  # else the site may write until we do
                 rows = rows.order_by("pk").select_for_update(of=_get_locked(model))
             for row in rows.values_list(*keys_of_row, *names):  # Django cannot lock what selects a composite key

@@ -12,6 +12,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model, QuerySet, Value
 
+from massmigration.database import is_document_store
 from massmigration.engine.keyfilters import SQLITE_PARAMETERS, get_key_fields
 from massmigration.exceptions import InvalidDefinition
 
@@ -89,6 +90,8 @@ def write_objects(objects: Sequence[Model], fields: Sequence[Field[Any, Any]], a
 def _get_writer(
     connection: BaseDatabaseWrapper, fields: Sequence[Field[Any, Any]], rows: list[list[Any]]
 ) -> Callable[..., None]:
+    if is_document_store(connection.alias):
+        return _write_singly
     if any(hasattr(value, "resolve_expression") and not isinstance(value, Value) for row in rows for value in row):
         return _write_expressions
     if connection.vendor == "sqlite" and sqlite3.sqlite_version_info >= (3, 33):  # which brought UPDATE … FROM
@@ -126,6 +129,19 @@ def _write_expressions(
     names = [field.attname for field in (*pk_fields, *fields)]
     copies: list[Any] = [table(**dict(zip(names, row, strict=True))) for row in rows]
     QuerySet(table, using=connection.alias).bulk_update(copies, [field.name for field in fields])
+
+
+def _write_singly(
+    connection: BaseDatabaseWrapper,
+    table: type[Model],
+    pk_fields: Sequence[Field[Any, Any]],
+    fields: Sequence[Field[Any, Any]],
+    rows: list[list[Any]],
+) -> None:
+    """Write row by row; for Datastore and Firestore, which send them together when the transaction is committed."""
+    for key, *values in rows:
+        new = {field.name: value for field, value in zip(fields, values, strict=True)}
+        QuerySet(table, using=connection.alias).filter(pk=key).update(**new)
 
 
 def _write_unnested(
