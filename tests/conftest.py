@@ -18,6 +18,9 @@ from tests import servers
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# They have their own settings, and emulators that take seconds to start.
+collect_ignore = [] if settings.SETTINGS_MODULE == "tests.cloud.settings" else ["cloud"]
+
 needs_postgres = pytest.mark.needs_postgres
 
 skipped: dict[str, str] = {}
@@ -153,10 +156,10 @@ def run_manage(
 
 
 def get_environment(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
-    """Return the environment of a child process: ours, the tests' settings, and ``changes``."""
+    """Return the environment of a child process: ours, the settings of this run, and ``changes``."""
     environment: dict[str, str | None] = {
         **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE,
         "PYTHONUNBUFFERED": "1",
         **(changes or {}),
     }

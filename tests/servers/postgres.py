@@ -1,19 +1,17 @@
-"""Finds, starts and stops the real servers that the tests run on."""
+"""PostgreSQL: a server with an empty cluster, for one test run."""
 
 from __future__ import annotations
 
-import atexit
 import os
 import pwd
 import shutil
-import socket
 import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.servers.processes import Server, get_free_port, is_test_run, start
 
 INSTALL_POSTGRES = (
     "PostgreSQL is not available: to run this test, install psycopg and PostgreSQL "
@@ -26,31 +24,6 @@ POSTGRES_PLACES = (
     "/opt/homebrew/opt/postgresql*/bin",
     "/usr/local/opt/postgresql*/bin",
 )
-
-# Our end of the pipe closes however this process dies: then the server stops and its directory goes.
-KEEPER = '"$@" >server.log 2>&1 & cat >/dev/null; kill -INT $!; wait $!; cd / && rm -rf "$0"'
-
-
-def get_directory() -> Path:
-    """Return the directory of this test run's files, the same one in processes that tests start."""
-    if "MASSMIGRATION_TEST_DIRECTORY" not in os.environ:
-        if not is_test_run():
-            return Path(tempfile.gettempdir())
-        directory = tempfile.mkdtemp(prefix="massmigration-tests-")
-        os.environ["MASSMIGRATION_TEST_DIRECTORY"] = directory
-        atexit.register(remove_directory, directory, os.getpid())
-    return Path(os.environ["MASSMIGRATION_TEST_DIRECTORY"])
-
-
-def is_test_run() -> bool:
-    """Return whether pytest runs in this process; mypy and makemigrations import the settings as well."""
-    return "pytest" in sys.modules
-
-
-def remove_directory(directory: str, pid: int) -> None:
-    """Remove ``directory`` if this is the process ``pid`` that made it, and not a fork of it."""
-    if os.getpid() == pid:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def get_postgres() -> dict[str, Any] | None:
@@ -104,12 +77,9 @@ def start_postgres() -> str | None:
     identity = _get_identity()
     if identity:
         os.chown(directory, identity["user"], identity["group"])
-    options: dict[str, Any] = {"cwd": directory, **identity}
-    _make_cluster(binaries, options)
+    _make_cluster(binaries, {"cwd": directory, **identity})
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = get_free_port()
     settings = {
         "listen_addresses": "127.0.0.1",
         "unix_socket_directories": "",
@@ -121,23 +91,18 @@ def start_postgres() -> str | None:
     command = [str(binaries / "postgres"), "-D", "data", "-p", str(port)]
     for name, value in settings.items():
         command += ["-c", f"{name}={value}"]
-    keeper = subprocess.Popen(
-        ["sh", "-c", KEEPER, directory, *command], stdin=subprocess.PIPE, start_new_session=True, **options
-    )
-    atexit.register(stop_postgres, keeper, os.getpid())
+    server = start("PostgreSQL", port, command, Path(directory), **identity)
+    url = f"postgresql://postgres@{server.address}"
 
-    url = f"postgresql://postgres@127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
-    while True:
+    def is_ready(server: Server) -> bool:
         try:
             psycopg.connect(f"{url}/postgres").close()
-        except psycopg.OperationalError as error:
-            if time.monotonic() > deadline:
-                log = Path(directory, "server.log").read_text()
-                raise RuntimeError(f"PostgreSQL did not start within 60 seconds: {log}") from error
-            time.sleep(0.05)
-        else:
-            return url
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    server.wait(is_ready, seconds=60)
+    return url
 
 
 def _get_identity() -> dict[str, Any]:
@@ -160,10 +125,3 @@ def _make_cluster(binaries: Path, options: dict[str, Any]) -> None:
         if answer.returncode == 0:
             return
     raise RuntimeError(f"initdb failed: {answer.stderr}")
-
-
-def stop_postgres(keeper: subprocess.Popen[bytes], pid: int) -> None:
-    """Stop the server behind ``keeper`` if this is the process ``pid`` that started it."""
-    if os.getpid() == pid and keeper.stdin:
-        keeper.stdin.close()
-        keeper.wait(timeout=60)

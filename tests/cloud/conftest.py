@@ -1,0 +1,63 @@
+"""Fixtures of the tests on the clouds: databases that are emulators, and queues that deliver."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from tests import servers
+from tests.cloud import third_party
+from tests.conftest import needs_postgres
+from tests.servers import cloudtasks
+
+DATABASES = [alias for alias in ("default", "postgres", "datastore", "firestore") if alias in settings.DATABASES]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Ignore, in this session only, warnings of packages that are not ours."""
+    for line in third_party.FILTERS:
+        config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(params=["datastore", "firestore"])
+def db_alias(request: pytest.FixtureRequest, clean_databases: None) -> str:
+    """Run the test on Datastore and on Firestore, with all databases at hand and empty."""
+    return str(request.param)
+
+
+@pytest.fixture(params=[pytest.param("postgres", marks=needs_postgres), "datastore", "firestore"])
+def any_alias(request: pytest.FixtureRequest, clean_databases: None) -> str:
+    """Run the test on PostgreSQL, on Datastore and on Firestore, with all databases at hand and empty."""
+    return str(request.param)
+
+
+@pytest.fixture
+def clean_databases(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the test commit on all databases; after it they are empty again."""
+    if request.node.get_closest_marker("django_db") is None:
+        request.applymarker(pytest.mark.django_db(transaction=True, databases=DATABASES))
+    request.getfixturevalue("_django_db_helper")
+    yield
+    # In one request each, where Django's flush, which follows, would look for the rows and delete them one by one.
+    servers.empty_databases()
+
+
+@pytest.fixture
+def tasks_client() -> Iterator[Any]:
+    """Return a ``CloudTasksClient`` of this run's emulator."""
+    client = cloudtasks.get_client()
+    yield client
+    client.transport.close()
+
+
+@pytest.fixture
+def task_queue(tasks_client: Any) -> Iterator[str]:
+    """Return the full name of an empty queue that no other test knows, and that is deleted after the test."""
+    path = cloudtasks.get_queue_path(f"test-{uuid.uuid4().hex}")
+    tasks_client.create_queue(parent=path.rpartition("/queues/")[0], queue={"name": path})
+    yield path
+    tasks_client.delete_queue(name=path)
