@@ -24,12 +24,13 @@ print(json.dumps(sorted(sys.modules)))
 
 LIST_MODULES_OF_ALL = """
 import importlib, json, pkgutil, sys
+before = set(sys.modules)  # some packages' .pth files load theirs into every process
 import django
 django.setup()
 import massmigration
 for module in pkgutil.walk_packages(massmigration.__path__, "massmigration."):
     importlib.import_module(module.name)
-print(json.dumps(sorted(sys.modules)))
+print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 

@@ -95,11 +95,11 @@ class SliceLines:
         rows = self.shard.processed - self._processed
         logger.log(
             level,
-            "%s: slice of shard %s ended with %s after %d rows in %.1f seconds%s",
+            "%s: slice of shard %s ended with %s after %s in %.1f seconds%s",
             self.shard.key,
             self.shard.pk,
             outcome,
-            rows,
+            f"{rows:,} row{'' if rows == 1 else 's'}",
             seconds,
             f": {detail}" if detail else "",
             extra=get_fields(
