@@ -21,7 +21,7 @@ def _read(name: str, default: Any) -> Any:
 
 def _read_number(name: str, default: float, minimum: float) -> float:
     value = _read(name, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < minimum:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= minimum:
         raise ConfigurationError(
             f"MASSMIGRATION_{name} is {value!r}, but it has to be a number of at least {minimum:g}. "
             f"Correct it or leave it out (default: {default:g})."
@@ -83,7 +83,12 @@ class Conf:
     @property
     def task_url(self) -> str:
         """Base URL of the site for tasks that are sent as plain HTTP requests; empty for App Engine's own routing."""
-        return _read_string("TASK_URL", "").rstrip("/")
+        url = _read_string("TASK_URL", "").rstrip("/")
+        if url and not url.startswith(("https://", "http://")):
+            raise ConfigurationError(
+                f"MASSMIGRATION_TASK_URL is {url!r}, but it has to be a URL that begins with https://. Correct it."
+            )
+        return url
 
     @property
     def task_service_account(self) -> str:

@@ -1,0 +1,71 @@
+"""Who may call our URLs: a queue or the cron of App Engine, or Google in the name of the configured account."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from massmigration.backends.oidc import TokenRefused, check_token
+from massmigration.conf import conf
+
+
+def get_emulator_host() -> str:
+    """Return where the emulator of Cloud Tasks listens, or an empty string."""
+    return os.environ.get("TASKS_EMULATOR_HOST", "")
+
+
+def is_app_engine() -> bool:
+    """Return whether this is App Engine, which takes ``X-AppEngine-…`` headers off requests from outside.
+
+    https://cloud.google.com/appengine/docs/standard/reference/request-headers
+    """
+    return bool(os.environ.get("GAE_ENV"))
+
+
+def is_emulated() -> bool:
+    """Return whether tasks come from an emulator, which sends no token; never where a site is hosted."""
+    return bool(get_emulator_host()) and not is_app_engine() and not os.environ.get("K_SERVICE")
+
+
+def check_task_caller(headers: Mapping[str, str]) -> None:
+    """Raise an error unless the request may bring a task; what it brings is signed on top of that.
+
+    Args:
+        headers: Of the request; names in any case.
+
+    Raises:
+        TokenRefused: It may not. The sentence says why.
+        CertificatesUnreachable: It cannot be told for now.
+    """
+    if conf.task_url:
+        if not is_emulated():
+            _check_token(headers)
+    elif is_app_engine():
+        if not headers.get("X-AppEngine-QueueName"):
+            raise TokenRefused("the header X-AppEngine-QueueName is missing, so no queue of App Engine sent it")
+    elif not is_emulated():
+        raise TokenRefused("this is not App Engine, and MASSMIGRATION_TASK_URL is not set, so nobody may bring tasks")
+
+
+def check_cron_caller(headers: Mapping[str, str]) -> None:
+    """Raise an error unless the request comes from the cron of App Engine, or with a token (Cloud Scheduler).
+
+    Args:
+        headers: Of the request; names in any case.
+
+    Raises:
+        TokenRefused: It does not. The sentence says why.
+        CertificatesUnreachable: It cannot be told for now.
+    """
+    if is_app_engine() and headers.get("X-Appengine-Cron") == "true":
+        return
+    _check_token(headers)
+
+
+def _check_token(headers: Mapping[str, str]) -> None:
+    if not (conf.task_url and conf.task_service_account):
+        raise TokenRefused(
+            "tokens are verified against MASSMIGRATION_TASK_URL and MASSMIGRATION_TASK_SERVICE_ACCOUNT, and they are "
+            "not both set"
+        )
+    check_token(headers.get("Authorization", ""), audience=conf.task_url, email=conf.task_service_account)

@@ -1,0 +1,125 @@
+"""A queue of Google Cloud Tasks: adds tasks to it, and says in one sentence why it could not."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from massmigration.backends.callers import get_emulator_host
+from massmigration.exceptions import BackendUnreachable
+
+if TYPE_CHECKING:
+    from google.cloud.tasks_v2 import CloudTasksClient
+
+ATTEMPT_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 15.0
+"""For how long a call is repeated while Cloud Tasks does not answer."""
+
+_clients: dict[tuple[int, str], CloudTasksClient] = {}
+
+
+class CloudQueue(NamedTuple):
+    """A queue.
+
+    Attributes:
+        project: ID of its project.
+        location: Its region.
+        name: Its name within both.
+    """
+
+    project: str
+    location: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """The queue's full name, as Cloud Tasks wants it."""
+        return f"projects/{self.project}/locations/{self.location}/queues/{self.name}"
+
+    def add(self, task: dict[str, Any]) -> None:
+        """Add a task; one whose name the queue knows is passed over.
+
+        Args:
+            task: As the API has it (https://cloud.google.com/tasks/docs/reference/rest/v2).
+
+        Raises:
+            BackendUnreachable: The queue did not take it, also after some repetitions if that could help.
+        """
+        from google.api_core import exceptions, retry, timeout
+        from google.auth.exceptions import GoogleAuthError
+
+        is_transient = retry.if_exception_type(
+            exceptions.ServiceUnavailable,
+            exceptions.DeadlineExceeded,
+            exceptions.InternalServerError,
+            exceptions.Aborted,
+            exceptions.ResourceExhausted,
+        )
+        repeat = retry.Retry(is_transient, initial=0.1, maximum=2.0, multiplier=2.0, timeout=PATIENCE_SECONDS)
+        each = timeout.ConstantTimeout(ATTEMPT_SECONDS)
+        try:
+            get_client().create_task(parent=self.path, task=task, retry=repeat, timeout=each)
+        except exceptions.AlreadyExists:
+            return
+        except (exceptions.GoogleAPIError, GoogleAuthError) as error:
+            cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
+            raise BackendUnreachable(self.explain(cause)) from error
+
+    def explain(self, error: BaseException) -> str:
+        """Return one sentence with the way out.
+
+        Args:
+            error: What google-cloud-tasks raised.
+        """
+        from google.api_core import exceptions
+        from google.auth.exceptions import GoogleAuthError
+
+        sentences = (
+            (
+                # Cloud Tasks says "Queue does not exist." as a failed precondition.
+                (exceptions.NotFound, exceptions.FailedPrecondition),
+                "Cloud Tasks has no queue '{path}' that takes tasks: {said}. Make it with 'gcloud tasks queues create "
+                "{queue.name} --location={queue.location} --project={queue.project}'.",
+            ),
+            (
+                (exceptions.Forbidden, exceptions.Unauthorized),
+                "This site may not add tasks to the queue '{path}': {said}. Enable cloudtasks.googleapis.com in the "
+                "project, and give the account that the site runs as the role roles/cloudtasks.enqueuer and, for "
+                "MASSMIGRATION_TASK_SERVICE_ACCOUNT, roles/iam.serviceAccountUser.",
+            ),
+            (
+                (exceptions.InvalidArgument,),
+                "Cloud Tasks refuses the task for the queue '{path}': {said}. Correct the settings that begin "
+                "with MASSMIGRATION_TASK, or the migration's queue_name and backend_params.",
+            ),
+            (
+                (GoogleAuthError,),
+                "Google does not know who this site is: {said}. Elsewhere than on Google's platforms, set "
+                "GOOGLE_APPLICATION_CREDENTIALS, or type 'gcloud auth application-default login'.",
+            ),
+        )
+        otherwise = "Cloud Tasks does not take tasks for the queue '{path}': {said}. Try again in a moment."
+        sentence = next((text for kinds, text in sentences if isinstance(error, kinds)), otherwise)
+        said = " ".join(str(getattr(error, "message", "") or error).split()).rstrip(".")
+        return sentence.format(path=self.path, said=said or type(error).__name__, queue=self)
+
+
+def get_client() -> CloudTasksClient:
+    """Return this process's client, which its threads share; a fork makes its own, as no channel outlives one.
+
+    ``TASKS_EMULATOR_HOST`` in the environment, ``host:port``, points it at an emulator.
+    """
+    key = (os.getpid(), get_emulator_host())
+    # No lock, which a fork could inherit in a locked state: at worst two threads make a client each, and one is kept.
+    return _clients.get(key) or _clients.setdefault(key, _make_client(key[1]))
+
+
+def _make_client(emulator_host: str) -> CloudTasksClient:
+    from google.cloud.tasks_v2 import CloudTasksClient
+
+    if not emulator_host:
+        return CloudTasksClient()
+    import grpc
+    from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+
+    return CloudTasksClient(transport=CloudTasksGrpcTransport(channel=grpc.insecure_channel(emulator_host)))

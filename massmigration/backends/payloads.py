@@ -1,0 +1,83 @@
+"""The body of a task that a queue brings us over HTTP: written and signed here, read and checked here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from django.core import signing
+from django.core.signing import BadSignature
+
+from massmigration.backends.base import RUN_SHARD, WATCH
+
+SALT: Final = "massmigration.backends.payloads"
+CONTENT_TYPE: Final = "application/x-massmigration-task"
+"""A type of our own: no form of a foreign page can send it, and no middleware parses it."""
+
+MAX_BYTES: Final = 10_000
+"""Far more than a task of ours has; Cloud Tasks would carry 1 MB."""
+
+MAX_AGE_SECONDS: Final = 31 * 24 * 60 * 60
+"""Cloud Tasks deletes a task 31 days after it was added (https://cloud.google.com/tasks/docs/quotas)."""
+
+ARGUMENTS: Final[Mapping[str, frozenset[str]]] = {
+    RUN_SHARD: frozenset({"shard_id", "db_alias"}),
+    WATCH: frozenset({"key", "db_alias", "attempt"}),
+}
+"""The arguments of each function that may be called; all of them are texts."""
+
+
+class Task(NamedTuple):
+    """What a body asks for.
+
+    Attributes:
+        name: Dotted path of the function.
+        arguments: Its keyword arguments.
+    """
+
+    name: str
+    arguments: dict[str, str]
+
+
+class UnknownTask(Exception):
+    """The body is signed by us and asks for what there is not: a name or arguments of another release."""
+
+
+def dump(task: str, arguments: Mapping[str, Any]) -> bytes:
+    """Return the body for a task: JSON, signed with the site's ``SECRET_KEY``.
+
+    Args:
+        task: Dotted path of the function.
+        arguments: Its keyword arguments, JSON values.
+    """
+    return signing.dumps({"task": task, "arguments": dict(arguments)}, salt=SALT).encode("ascii")
+
+
+def load(body: bytes) -> Task:
+    """Return what a body asks for, if we signed it; nothing in it is looked at before.
+
+    Args:
+        body: As it was received.
+
+    Raises:
+        BadSignature: Somebody else wrote it, it is not whole, or it is older than ``MAX_AGE_SECONDS``.
+        UnknownTask: It is ours, but there is no such task, or not with these arguments.
+    """
+    try:
+        text = body.decode("ascii")
+    except UnicodeDecodeError:
+        raise BadSignature("The body is not a text of ours.") from None
+    value = signing.loads(text, salt=SALT, max_age=MAX_AGE_SECONDS)
+    if not (isinstance(value, dict) and set(value) == {"task", "arguments"}):
+        raise UnknownTask("The body has to hold a task and its arguments, and nothing else.")
+    return _check(value["task"], value["arguments"])
+
+
+def _check(name: object, arguments: object) -> Task:
+    wanted = ARGUMENTS.get(name) if isinstance(name, str) else None
+    if wanted is None:
+        raise UnknownTask(f"{name!r} is not a task of massmigration.")
+    is_plain = isinstance(arguments, dict) and all(isinstance(value, str) for value in arguments.values())
+    if not (is_plain and isinstance(arguments, dict) and set(arguments) == wanted):
+        raise UnknownTask(f"{name} takes {', '.join(sorted(wanted))}, each as a text, and nothing else.")
+    return Task(str(name), arguments)

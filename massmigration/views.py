@@ -1,0 +1,160 @@
+"""What queues and cron call over HTTP: work on what a signed body says, and recover what is stalled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from django.contrib.auth.decorators import login_not_required
+from django.core.signing import BadSignature
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError, connections, transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
+from django.utils.log import log_response
+from django.utils.module_loading import import_string
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods
+
+from massmigration import api
+from massmigration.backends import payloads
+from massmigration.backends.callers import check_cron_caller, check_task_caller
+from massmigration.backends.oidc import CertificatesUnreachable, TokenRefused
+from massmigration.database import is_transient
+from massmigration.databases import check_alias
+from massmigration.exceptions import (
+    BackendUnreachable,
+    DatabaseLocked,
+    DatabaseNotAllowed,
+    IllegalMove,
+    MassMigrationError,
+)
+
+logger: Final = logging.getLogger("massmigration")
+
+RETRY_AFTER_SECONDS: Final = 10
+ACTOR: Final = "cron"
+
+_RETRYABLE: Final = (OperationalError, InterfaceError, DatabaseLocked, BackendUnreachable)
+
+View = Callable[[HttpRequest], HttpResponse]
+
+
+class Refused(Exception):
+    """The request is not served.
+
+    Args:
+        status: Of the answer.
+        reason: For the log; the caller is not told.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def for_machines(*methods: str) -> Callable[[View], View]:
+    """Make a view one for machines, which have no cookies: no CSRF token, no login, no transaction around it.
+
+    Args:
+        *methods: The HTTP methods that it knows.
+    """
+
+    def decorate(view: View) -> View:
+        for alias in connections:  # each batch has to commit by itself, whatever ATOMIC_REQUESTS says
+            view = transaction.non_atomic_requests(using=alias)(view)
+        decorated: View = csrf_exempt(login_not_required(require_http_methods(methods)(view)))
+        return decorated
+
+    return decorate
+
+
+@for_machines("POST")
+def run_task(request: HttpRequest) -> HttpResponse:
+    """Call the task that the body asks for; the answers are a table in ``docs/cloud-tasks.md``."""
+    try:
+        _check_caller(request, check_task_caller)
+        task = _read_task(request)
+    except Refused as refusal:
+        return _answer(request, refusal.status, str(refusal))
+    try:
+        import_string(task.name)(**task.arguments)
+    except Exception as error:
+        if not (isinstance(error, _RETRYABLE) or is_transient(error)):
+            raise  # Django logs it once and answers 500
+        return _answer(request, 503, f"{task.name} is to be delivered again: {error}")
+    return HttpResponse("done", content_type="text/plain")
+
+
+@for_machines("GET", "POST")
+def recover(request: HttpRequest) -> HttpResponse:
+    """Recover all stalled migrations on all databases, as ``massmigration recover`` does, and tell in JSON."""
+    try:
+        _check_caller(request, check_cron_caller)
+    except Refused as refusal:
+        return _answer(request, refusal.status, str(refusal))
+    recovered: list[dict[str, str]] = []
+    failed: list[dict[str, str]] = []
+    for alias in connections:
+        try:
+            stalled = [row.key for row in api.get_all_progress([alias]) if row.stalled]
+        except (DatabaseError, DatabaseLocked) as error:
+            failed.append({"database": alias, "error": str(error)})
+            continue
+        for key in stalled:
+            _recover_one(key, alias, recovered, failed)
+    response = JsonResponse({"recovered": recovered, "failed": failed}, status=503 if failed else 200)
+    if failed:
+        reasons = "; ".join(row["error"] for row in failed)
+        log_response("Not all could be recovered: %s", reasons, response=response, logger=logger, level="warning")
+    return response
+
+
+def _recover_one(key: str, db_alias: str, recovered: list[dict[str, str]], failed: list[dict[str, str]]) -> None:
+    try:
+        api.recover_migration(key, db_alias, actor=ACTOR)
+    except IllegalMove:  # somebody was quicker
+        return
+    except (MassMigrationError, DatabaseError) as error:
+        failed.append({"key": key, "database": db_alias, "error": str(error)})
+        return
+    recovered.append({"key": key, "database": db_alias})
+
+
+def _check_caller(request: HttpRequest, check: Callable[[Any], None]) -> None:
+    try:
+        check(request.headers)
+    except TokenRefused as error:
+        raise Refused(403, str(error)) from error
+    except CertificatesUnreachable as error:
+        raise Refused(503, str(error)) from error
+
+
+def _read_task(request: HttpRequest) -> payloads.Task:
+    """Return the task that the body asks for, without reading more than a task of ours can have."""
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if length.isdecimal() and int(length[:20]) > payloads.MAX_BYTES:
+        raise Refused(413, f"the body has {length[:20]} bytes")
+    if request.content_type != payloads.CONTENT_TYPE:
+        raise Refused(415, f"the body is {request.content_type!r}")
+    try:
+        body = request.read(payloads.MAX_BYTES + 1)
+        if len(body) > payloads.MAX_BYTES:
+            raise Refused(413, f"the body has more than {payloads.MAX_BYTES} bytes")
+        task = payloads.load(body)
+        check_alias(task.arguments["db_alias"])
+    except BadSignature as error:
+        raise Refused(403, str(error)) from error
+    except (payloads.UnknownTask, DatabaseNotAllowed, UnreadablePostError) as error:
+        raise Refused(400, str(error)) from error
+    return task
+
+
+def _answer(request: HttpRequest, status: int, reason: str) -> HttpResponse:
+    """Return an answer that tells the caller no more than its status, and write the reason to our log, as a warning."""
+    response = HttpResponse(status=status, content_type="text/plain")
+    response.write(response.reason_phrase)
+    if status == 503:
+        response["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    log_response("%s %s: %s", request.path, status, reason, response=response, logger=logger, level="warning")
+    return response
