@@ -6,7 +6,7 @@ What is set for one's own machine is not fit for the internet.
 import os
 from pathlib import Path
 
-from config import google
+from config import google, logging
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -46,6 +46,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    *logging.MIDDLEWARE,
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -78,6 +79,8 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "static-root"  # where collectstatic puts what App Engine and Cloud Run serve
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LOGGING = logging.LOGGING
 
 MASSMIGRATION_LOG_DIR = DATA_DIR / "logs"
 
