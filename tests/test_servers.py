@@ -11,6 +11,7 @@ import pytest
 
 from tests import servers
 from tests.conftest import ROOT, get_environment, needs_postgres
+from tests.servers import gcloud
 
 START_AND_WAIT = """
 import os, sys, time
@@ -80,3 +81,53 @@ def test_skip_fails_the_run_only_where_everything_is_required(tmp_path, require,
     assert "1 passed, 1 skipped" in done.stdout
     assert servers.INSTALL_POSTGRES in done.stdout
     assert ("MASSMIGRATION_TEST_REQUIRE=all" in done.stdout) is (require == "all")
+
+
+PROGRAM = "#!/bin/sh\nexit 0\n"
+
+
+@pytest.mark.parametrize(
+    ("programs", "line"),
+    [
+        ([], gcloud.INSTALL_GCLOUD),
+        (["gcloud"], gcloud.INSTALL_JAVA),
+        (["gcloud", "java"], "gcloud components install beta cloud-firestore-emulator"),
+    ],
+)
+@pytest.mark.parametrize(("require", "code"), [("all", 1), (None, 0)])
+def test_tests_on_the_clouds_are_left_out_with_a_line_that_says_what_to_install(
+    tmp_path, programs, line, require, code
+):
+    for name in programs:
+        (tmp_path / name).write_text(PROGRAM)
+        (tmp_path / name).chmod(0o755)
+    environment = {
+        **FRESH,
+        "PATH": str(tmp_path),
+        "MASSMIGRATION_TEST_REQUIRE": require,
+        "DATASTORE_EMULATOR_HOST": None,
+        "FIRESTORE_EMULATOR_HOST": None,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests", "tests/cloud"],
+        cwd=ROOT,
+        env=get_environment(environment),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert line in done.stdout
+
+
+def test_tests_on_the_clouds_say_which_settings_they_need():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/cloud"],
+        cwd=ROOT,
+        env=get_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    said = "ERROR: tests/cloud has settings of its own: pytest --ds=tests.cloud.settings tests/cloud"
+    assert done.stderr.strip() == said

@@ -19,6 +19,8 @@ DATABASES = [alias for alias in ("default", "postgres", "datastore", "firestore"
 
 def pytest_configure(config: pytest.Config) -> None:
     """Ignore, in this session only, warnings of packages that are not ours."""
+    if settings.SETTINGS_MODULE != "tests.cloud.settings":
+        raise pytest.UsageError("tests/cloud has settings of its own: pytest --ds=tests.cloud.settings tests/cloud")
     for line in third_party.FILTERS:
         config.addinivalue_line("filterwarnings", line)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 import uuid
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from django.db.models import F
 
+from tests import servers
 from tests.cloud.app.models import Number, Row, Token, Word
-from tests.servers import cloudtasks
+from tests.conftest import ROOT, get_environment
+from tests.servers import cloudtasks, processes
 
 READ_ROW = """
 import sys
@@ -50,6 +55,60 @@ def test_processes_that_tests_start_see_the_same_rows(any_alias, run_manage):
     done = run_manage("shell", "--command", READ_ROW.replace("sys.argv[-1]", repr(any_alias)))
     assert done.returncode == 0, done.stderr
     assert Row.objects.using(any_alias).get().visits == 1
+
+
+def test_emulator_that_others_started_is_not_emptied(db_alias, monkeypatch):
+    monkeypatch.setenv("MASSMIGRATION_TEST_EMULATORS", "")
+    Row.objects.using(db_alias).create()
+    servers.empty_databases()
+    assert Row.objects.using(db_alias).count() == 1
+    monkeypatch.undo()
+    servers.empty_databases()
+    assert Row.objects.using(db_alias).count() == 0
+
+
+START_AND_WAIT = """
+import os, time
+import pytest
+from tests import servers
+servers.start_emulators()
+servers.wait_for_emulators()
+print(os.environ["MASSMIGRATION_TEST_EMULATORS"], flush=True)
+time.sleep(600)
+"""
+
+
+def test_emulators_end_with_the_process_that_started_them(tmp_path):
+    fresh = dict.fromkeys(
+        ["DATASTORE_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "TASKS_EMULATOR_HOST", "MASSMIGRATION_TEST_EMULATORS"]
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", START_AND_WAIT],
+        cwd=ROOT,
+        env=get_environment({**fresh, "TMPDIR": str(tmp_path)}),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert owner.stdout
+    with owner.stdout:
+        ports = [int(address.rpartition(":")[2]) for address in owner.stdout.readline().split()]
+        assert len(ports) == 3
+        assert all(servers.is_listening(port) for port in ports)
+        owner.kill()
+        owner.wait()
+    deadline = time.monotonic() + 30
+    while list(tmp_path.glob("massmigration-*")) or any(servers.is_listening(port) for port in ports):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_server_that_ends_while_it_starts_says_why(tmp_path):
+    command = ["sh", "-c", "echo no such luck; exit 1"]
+    server = processes.start("The server", 1, command, tmp_path)
+    with pytest.raises(RuntimeError, match="The server ended while it started: no such luck"):
+        server.wait(lambda server: False)
+    server.stop()
+    assert not tmp_path.exists()
 
 
 class Inbox(BaseHTTPRequestHandler):
