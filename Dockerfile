@@ -16,4 +16,4 @@ RUN useradd --system app
 USER app
 
 # As in app.yaml, which says why; `exec`, so that gunicorn hears when it is to stop.
-CMD exec gunicorn --bind :$PORT --workers 2 --threads 4 --timeout 0 --chdir example_project config.wsgi
+CMD exec gunicorn --bind :$PORT --workers 2 --threads 4 --timeout 0 --no-control-socket --chdir example_project config.wsgi

@@ -9,6 +9,7 @@ from config.views import warm_up
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("massmigration/", include("massmigration.urls")),
     path("_ah/warmup", warm_up),
     path("", include("places.urls")),
 ]
