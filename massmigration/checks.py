@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core import checks
 from django.core.management import get_commands
 from django.db import connections
+from django.http.request import validate_host
 
 from massmigration.backends.base import get_backend
+from massmigration.backends.callers import is_emulated
+from massmigration.backends.cloudtasks import CloudTasksBackend, find_missing_settings, get_task_path
 from massmigration.backends.local import check_interpreter, find_log_dir_fault
 from massmigration.conf import SETTING_NAMES, conf
 from massmigration.definitions.base import BaseMigration
@@ -50,6 +55,7 @@ def register_checks() -> None:
     """Register all checks under the tag ``massmigration``."""
     checks.register(check_settings, TAG)
     checks.register(check_migrations, TAG)
+    checks.register(check_cloud_tasks, TAG)
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -104,6 +110,65 @@ def check_migrations(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         for fault in find_faults(loader)
         if labels is None or fault.app_label in labels
     ]
+
+
+def check_cloud_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check what CloudTasksBackend needs (E010, E011) and what hinders it (W004 to W006), if a migration runs on it."""
+    if not _uses_cloud_tasks():
+        return []
+    until_then = "Until then migrations on CloudTasksBackend cannot be started."
+    messages: list[checks.CheckMessage] = []
+    try:
+        for fault in find_missing_settings():
+            messages.append(checks.Error(fault, hint=until_then, id="massmigration.E010"))
+        try:
+            path = get_task_path()
+        except ConfigurationError as error:
+            messages.append(checks.Error(str(error), hint=until_then, id="massmigration.E011"))
+        else:
+            messages += _check_http(conf.task_url) if conf.task_url else _check_redirect(path)
+    except ConfigurationError:  # check_settings tells it
+        pass
+    return messages
+
+
+def _uses_cloud_tasks() -> bool:
+    try:
+        loaded = [migration for migration in get_loader().migrations.values() if migration.backend]
+    except ConfigurationError:
+        loaded = []
+    for migration in (BaseMigration("massmigration", "0000_check"), *loaded):
+        try:
+            if isinstance(get_backend(migration), CloudTasksBackend):
+                return True
+        except ConfigurationError:  # the other checks tell it
+            continue
+    return False
+
+
+def _check_http(url: str) -> Iterator[checks.CheckMessage]:
+    host = urlsplit(url).hostname or ""
+    if url.startswith("http://") and not is_emulated():
+        text = "MASSMIGRATION_TASK_URL begins with http://, so that tokens of Cloud Tasks can be read on their way."
+        yield checks.Warning(text, hint="Let it begin with https://.", id="massmigration.W004")
+    allowed = settings.ALLOWED_HOSTS or ([".localhost", "127.0.0.1", "[::1]"] if settings.DEBUG else [])
+    if not validate_host(host, allowed):
+        text = (
+            f"ALLOWED_HOSTS does not have {host!r}, the host in MASSMIGRATION_TASK_URL, so each task is answered 400."
+        )
+        yield checks.Warning(text, hint=f"Add {host!r} to ALLOWED_HOSTS.", id="massmigration.W005")
+
+
+def _check_redirect(path: str) -> Iterator[checks.CheckMessage]:
+    is_exempt = any(re.search(pattern, path.lstrip("/")) for pattern in settings.SECURE_REDIRECT_EXEMPT)
+    middleware = "django.middleware.security.SecurityMiddleware"
+    if settings.SECURE_SSL_REDIRECT and middleware in settings.MIDDLEWARE and not is_exempt:
+        text = (
+            "SECURE_SSL_REDIRECT is on, but App Engine delivers tasks without TLS and follows no redirects, so none "
+            "arrives."
+        )
+        hint = f'Add r"^{path.lstrip("/")}$" to SECURE_REDIRECT_EXEMPT.'
+        yield checks.Warning(text, hint=hint, id="massmigration.W006")
 
 
 def _get_worst_level() -> int:
