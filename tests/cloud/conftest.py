@@ -25,6 +25,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", line)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each test that works with the databases commit on all of them; pytest-django makes those that marks name."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "clean_databases" in fixtures and item.get_closest_marker("django_db") is None:
+            item.add_marker(pytest.mark.django_db(transaction=True, databases=DATABASES))
+
+
 @pytest.fixture(params=["datastore", "firestore"])
 def db_alias(request: pytest.FixtureRequest, clean_databases: None) -> str:
     """Run the test on Datastore and on Firestore, with all databases at hand and empty."""
@@ -38,11 +47,8 @@ def any_alias(request: pytest.FixtureRequest, clean_databases: None) -> str:
 
 
 @pytest.fixture
-def clean_databases(request: pytest.FixtureRequest) -> Iterator[None]:
+def clean_databases(_django_db_helper: None) -> Iterator[None]:
     """Let the test commit on all databases; after it they are empty again."""
-    if request.node.get_closest_marker("django_db") is None:
-        request.applymarker(pytest.mark.django_db(transaction=True, databases=DATABASES))
-    request.getfixturevalue("_django_db_helper")
     yield
     # In one request each, where Django's flush, which follows, would look for the rows and delete them one by one.
     servers.empty_databases()

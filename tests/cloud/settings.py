@@ -21,6 +21,10 @@ ROOT_URLCONF = "tests.cloud.urls"
 INSTALLED_APPS = [*INSTALLED_APPS, "djangae", "djangae.tasks", "tests.cloud.app"]
 MIDDLEWARE = [*MIDDLEWARE, "djangae.tasks.middleware.TaskEnvironmentMiddleware"]
 
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"  # djangae's apps name none
+# What it says of each text field without an index, once in a process, would be in the way of what tests read.
+LOGGING = {"version": 1, "disable_existing_loggers": False, "loggers": {"gcloudc.db.backends": {"level": "ERROR"}}}
+
 CONNECTOR = {
     "PROJECT": gcloud.PROJECT,
     "INDEXES_FILE": str(DIRECTORY / "djangaeidx.yaml"),

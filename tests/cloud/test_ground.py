@@ -53,7 +53,7 @@ def test_keys_come_back_as_they_were_given(any_alias, model, keys):
 def test_processes_that_tests_start_see_the_same_rows(any_alias, run_manage):
     Row.objects.using(any_alias).create(name="here")
     done = run_manage("shell", "--command", READ_ROW.replace("sys.argv[-1]", repr(any_alias)))
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     assert Row.objects.using(any_alias).get().visits == 1
 
 
