@@ -15,7 +15,7 @@ from django.db import connections
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
 django.setup()
 
-from massmigration import executor, tasks  # noqa: E402
+from massmigration import executor, worker  # noqa: E402
 from massmigration.definitions.base import BaseMigration  # noqa: E402
 from massmigration.engine.progress import Progress, get_progress  # noqa: E402
 from massmigration.recorder import Author  # noqa: E402
@@ -108,7 +108,7 @@ def run(migration: BaseMigration, alias: str, on_progress: Callable[[], None] = 
         executor.reset(migration.key, alias, AUTHOR)
     record = executor.start(migration, alias, AUTHOR, enqueue=False)
     assert record.attempt_uuid is not None
-    tasks.work(migration, alias, record.attempt_uuid, on_progress=on_progress)
+    worker.work(migration, alias, record.attempt_uuid, on_progress=on_progress)
     progress = get_progress(migration.key, alias, migration)
     if progress.status != "applied":
         raise SystemExit(f"{migration.key} is {progress.status} on {get_name(alias)}: {progress.error}")

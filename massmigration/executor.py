@@ -26,6 +26,7 @@ from massmigration.models import MigrationAttempt, MigrationRecord, MigrationSha
 from massmigration.readiness import check_definition, check_dependencies
 from massmigration.recorder import Author
 from massmigration.retrying import open_failed, open_in_parts
+from massmigration.watching import enqueue_watch
 
 
 def start(
@@ -260,7 +261,9 @@ def _launch_after_commit(migration: BaseMigration, db_alias: str, attempt_uuid: 
         shards = recorder.get_shards(attempt_uuid, db_alias)
         ready = [shard.pk for shard in shards if shard.status == MigrationShard.READY]
         try:
-            log_path = get_backend(migration).launch(migration.key, db_alias, attempt_uuid, ready)
+            backend = get_backend(migration)
+            log_path = backend.launch(migration.key, db_alias, attempt_uuid, ready)
+            enqueue_watch(backend, migration.key, db_alias, attempt_uuid)
         except Exception as error:
             sentence = str(error) if isinstance(error, MassMigrationError) else describe(error)
             cause = logs.Cause(error)

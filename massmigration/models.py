@@ -100,7 +100,7 @@ class MigrationShard(models.Model):
     worker = models.CharField(max_length=100, blank=True, default="")
     lease_expires_at = models.DateTimeField(null=True)
     not_before = models.DateTimeField(null=True)
-    enqueued_at = models.DateTimeField(null=True)
+    enqueued_at = models.DateTimeField(default=timezone.now)
     waiting_for = models.CharField(max_length=255, blank=True, default="")
     total = models.BigIntegerField(null=True)
     processed = models.BigIntegerField(default=0)

@@ -46,6 +46,12 @@ def get_standing(key: str, db_alias: str) -> Standing:
     return read_standing(key, db_alias)
 
 
+def is_wanted(key: str, db_alias: str, attempt_uuid: uuid.UUID) -> bool:
+    """Read whether a record is active with this attempt, so that its shards are to be worked."""
+    standing = read_standing(key, db_alias)
+    return standing.status in states.ACTIVE and standing.attempt_uuid == attempt_uuid
+
+
 def forget(key: str, db_alias: str) -> None:
     """Drop what is remembered of a record, because this process has just changed it."""
     _cache.pop((db_alias, key), None)

@@ -1,46 +1,45 @@
-"""The functions that queues call by name, with JSON arguments only, and the loop of a local worker."""
+"""The functions that queues call by name, with JSON arguments only; harmless if they are called twice, or late."""
 
 from __future__ import annotations
 
 import logging
-import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
 from typing import Final
 
-from django.db import InterfaceError, OperationalError, connections
 from django.utils import timezone
 
-from massmigration import record_cache, recorder, states
-from massmigration.backends.base import RUN_SHARD, get_backend
+from massmigration import recorder
+from massmigration.backends.base import RUN_SHARD, BaseBackend, get_backend
 from massmigration.conf import conf
-from massmigration.database import is_transient
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine import slice as slices
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.leases import claim, get_max_workers, is_claimable, is_live, make_worker_name, release
 from massmigration.engine.sharding import split_largest
-from massmigration.exceptions import DatabaseLocked, LoadError
+from massmigration.exceptions import LoadError
 from massmigration.loader import get_loader
 from massmigration.models import MigrationShard
+from massmigration.record_cache import is_wanted
+from massmigration.watching import enqueue_watch, is_unwatched
 
 logger = logging.getLogger("massmigration")
 
-POLL_SECONDS: Final = 0.2
-LONGEST_POLL_SECONDS: Final = 1.0
-DATABASE_PATIENCE_SECONDS: Final = 120.0
-"""For how long a worker waits for a database that restarts."""
+QUEUE_PATIENCE: Final = 10
+"""After so many rounds of the watch a task that waits behind others is believed lost, and enqueued once more."""
 
 
 def run_shard(shard_id: str, db_alias: str) -> None:
-    """Work on one shard for one slice, and enqueue what comes next; harmless if it is called twice or late.
+    """Work on one shard for one slice, and enqueue what comes next.
 
     Args:
         shard_id: Primary key of the shard.
         db_alias: The database.
     """
     shard = recorder.get_shard(shard_id, db_alias)
-    if shard is None or not _is_wanted(shard.key, db_alias, shard.attempt_uuid):
+    if shard is None or not is_wanted(shard.key, db_alias, shard.attempt_uuid):
         return
     try:
         migration = get_loader().get(shard.key)
@@ -48,99 +47,97 @@ def run_shard(shard_id: str, db_alias: str) -> None:
         logger.warning("%s", error)
         return
     if not is_claimable(shard) or not claim(shard, migration, db_alias, make_worker_name()):
-        return
-    outcome = slices.Slice(shard, migration, db_alias).run()
-    _enqueue_next(shard, migration, db_alias, outcome)
-
-
-def _enqueue_next(shard: MigrationShard, migration: BaseMigration, db_alias: str, outcome: str) -> None:
-    if not _is_wanted(shard.key, db_alias, shard.attempt_uuid):
-        return
-    if outcome == slices.DONE:
-        make_finish_if_due(migration, db_alias, shard.attempt_uuid)
-        shards = recorder.get_shards(shard.attempt_uuid, db_alias)
-        ready = [other for other in shards if other.status == MigrationShard.READY]
-        if not ready:
-            new = split_largest(migration, shards, db_alias)
-            ready = [new] if new is not None else []
-    elif outcome in (slices.TIME_UP, slices.RESTING):
-        ready = [shard]
-    else:
-        return
+        return  # another delivery works on it; whatever becomes of that one, the watch goes on
     backend = get_backend(migration)
-    stored = {other.pk: other for other in recorder.get_shards(shard.attempt_uuid, db_alias)}
-    for other in ready:
-        not_before = stored[other.pk].not_before if other.pk in stored else None
-        delay = max(0.0, (not_before - timezone.now()).total_seconds()) if not_before else 0.0
-        arguments = {"shard_id": other.pk, "db_alias": db_alias}
-        backend.enqueue(RUN_SHARD, arguments, db_alias=db_alias, delay_seconds=delay)
+    if is_unwatched(shard.attempt_uuid, db_alias):
+        enqueue_watch(backend, shard.key, db_alias, shard.attempt_uuid)
+    try:
+        outcome = slices.Slice(shard, migration, db_alias, seconds=backend.slice_seconds).run()
+    except Exception:
+        with suppress(Exception):  # the task is delivered again, and shall not find its own lease
+            release(shard, db_alias)
+        raise
+    for next_shard in _find_next(shard, migration, db_alias, outcome):
+        _enqueue(backend, next_shard, db_alias)
 
 
-def work(
-    migration: BaseMigration,
-    db_alias: str,
-    attempt_uuid: uuid.UUID,
-    *,
-    should_stop: Callable[[], bool] = lambda: False,
-    on_progress: Callable[[], None] = lambda: None,
-) -> None:
-    """Work off the shards of an attempt in this process, until it ends or this process is to stop.
+def watch(key: str, db_alias: str, attempt: str) -> None:
+    """Enqueue shards whose worker died or whose task got lost, and itself for the next look.
 
     Args:
-        migration: The definition.
+        key: The migration's key.
         db_alias: The database.
-        attempt_uuid: The attempt; a record with another one is left alone.
-        should_stop: Asked between batches and objects, and while waiting.
-        on_progress: Called after each batch, and while waiting for other workers.
+        attempt: The attempt's UUID; the record may have another one by now, or be at rest.
     """
-    worker = make_worker_name()
-    poll_seconds = POLL_SECONDS
-    shard: MigrationShard | None = None
-    failing_since: float | None = None
-    while not should_stop():
-        try:
-            if failing_since is not None and shard is not None:  # its lease is ours still, and would be waited for
-                release(shard, db_alias)
-            if not _is_wanted(migration.key, db_alias, attempt_uuid):
-                return
-            shard = _claim_next(migration, db_alias, attempt_uuid, worker)
-            if shard is not None:
-                slices.Slice(shard, migration, db_alias, should_stop=should_stop, on_batch=on_progress).run()
-                poll_seconds = POLL_SECONDS
-            on_progress()
-            failing_since = None
-        except (OperationalError, InterfaceError, DatabaseLocked) as error:
-            failing_since = failing_since or time.monotonic()
-            if not is_transient(error) or time.monotonic() - failing_since > DATABASE_PATIENCE_SECONDS:
-                raise
-            logger.warning("%s: database '%s' does not answer: %s", migration.key, db_alias, error)
-            connections[db_alias].close()
-        if shard is None or failing_since is not None:
-            time.sleep(poll_seconds)
-            poll_seconds = min(poll_seconds * 1.5, LONGEST_POLL_SECONDS, max(conf.lease_seconds / 5, 0.05))
+    attempt_uuid, now = uuid.UUID(attempt), timezone.now()
+    if not is_wanted(key, db_alias, attempt_uuid):
+        return
+    stored = recorder.get_attempt(attempt_uuid, db_alias)
+    due_at = stored.watch_due_at if stored is not None else None
+    if due_at is not None and (due_at - now).total_seconds() > conf.watch_seconds / 4:
+        return  # another one comes later: one watch is enough
+    try:
+        migration = get_loader().get(key)
+    except LoadError as error:  # its file may come back with the next deploy
+        logger.warning("%s", error)
+        return
+    make_finish_if_due(migration, db_alias, attempt_uuid)
+    backend = get_backend(migration)
+    for shard in _find_lost(migration, db_alias, attempt_uuid, now):
+        logger.warning("%s: shard %s has lost its worker or its task, and is enqueued again", key, shard.pk)
+        _enqueue(backend, shard, db_alias, f"found {now:%Y-%m-%dT%H:%M:%S}")
+        recorder.note_enqueued(shard, db_alias)
+    enqueue_watch(backend, key, db_alias, attempt_uuid)
 
 
-def _claim_next(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, worker: str) -> MigrationShard | None:
-    if make_finish_if_due(migration, db_alias, attempt_uuid):
-        logger.debug("%s: every range is done", migration.key)
-    shards = recorder.get_shards(attempt_uuid, db_alias)
-    has_open_range = any(shard.kind == MigrationShard.RANGE and shard.status != MigrationShard.DONE for shard in shards)
-    worked = [shard for shard in shards if shard.last_progress_at is not None]
-    pattern = max(worked, key=lambda shard: shard.last_progress_at or shard.created_at, default=None)
-    for shard in shards:
-        if shard.kind == MigrationShard.FINISH and has_open_range:
-            continue
-        if is_claimable(shard) and claim(shard, migration, db_alias, worker, pattern):
-            return shard
-    bound = get_max_workers(migration, db_alias)
-    live_count = sum(is_live(shard) for shard in shards)
-    if live_count and (bound is None or live_count < bound):
+def _find_next(shard: MigrationShard, migration: BaseMigration, db_alias: str, outcome: str) -> list[MigrationShard]:
+    """Return the shards that nobody but the worker of this one can enqueue now."""
+    if not is_wanted(shard.key, db_alias, shard.attempt_uuid):
+        return []
+    if outcome in (slices.TIME_UP, slices.RESTING):
+        stored = recorder.get_shard(shard.pk, db_alias)
+        return [stored] if stored is not None else []
+    if outcome != slices.DONE:
+        return []
+    make_finish_if_due(migration, db_alias, shard.attempt_uuid)
+    shards = recorder.get_shards(shard.attempt_uuid, db_alias)
+    ready = [other for other in shards if other.status == MigrationShard.READY]
+    if shard.kind != MigrationShard.RANGE:
+        return _take_free_places(ready, shards, migration, db_alias)
+    if not ready:
         new = split_largest(migration, shards, db_alias)
-        if new is not None and claim(new, migration, db_alias, worker):
-            return new
-    return None
+        return [new] if new is not None else []
+    is_bounded = get_max_workers(migration, db_alias) is not None
+    # All others have tasks of their own, but for those that were turned away while all places were taken.
+    return ready[:1] if is_bounded or ready[0].kind == MigrationShard.FINISH else []
 
 
-def _is_wanted(key: str, db_alias: str, attempt_uuid: uuid.UUID) -> bool:
-    standing = record_cache.read_standing(key, db_alias)
-    return standing.status in states.ACTIVE and standing.attempt_uuid == attempt_uuid
+def _take_free_places(
+    ready: Sequence[MigrationShard], shards: Sequence[MigrationShard], migration: BaseMigration, db_alias: str
+) -> list[MigrationShard]:
+    bound = get_max_workers(migration, db_alias)
+    return list(ready if bound is None else ready[: max(0, bound - sum(map(is_live, shards)))])
+
+
+def _find_lost(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, now: datetime) -> list[MigrationShard]:
+    shards = recorder.get_shards(attempt_uuid, db_alias)
+    is_idle = not any(map(is_live, shards))
+    patience = conf.watch_seconds / 2 if is_idle else conf.watch_seconds * QUEUE_PATIENCE
+
+    def is_lost(shard: MigrationShard) -> bool:
+        if not is_claimable(shard):
+            return False
+        if shard.status == MigrationShard.RUNNING:
+            return True
+        since = max(shard.enqueued_at, shard.not_before or shard.enqueued_at)
+        return (now - since).total_seconds() > patience
+
+    return _take_free_places(list(filter(is_lost, shards)), shards, migration, db_alias)
+
+
+def _enqueue(backend: BaseBackend, shard: MigrationShard, db_alias: str, visit: str = "") -> None:
+    rest = (shard.not_before - timezone.now()).total_seconds() if shard.not_before else 0.0
+    arguments = {"shard_id": shard.pk, "db_alias": db_alias}
+    # A fence is one visit's: whoever enqueues the shard again after the same visit means the same task.
+    name = f"{shard.pk} {shard.fence} {shard.enqueued_at} {visit}"
+    backend.enqueue(RUN_SHARD, arguments, db_alias=db_alias, delay_seconds=max(0.0, rest), name=name)

@@ -107,6 +107,14 @@ def get_backend_path(migration: BaseMigration) -> str:
     return migration.backend or conf.backend
 
 
+def has_queue(migration: BaseMigration) -> bool:
+    """Return whether the migration's backend has workers elsewhere; False if there is no such backend."""
+    try:
+        return _import_backend(get_backend_path(migration)).has_workers
+    except ConfigurationError:
+        return False
+
+
 def get_backend(migration: BaseMigration) -> BaseBackend:
     """Return the backend that runs the migration.
 

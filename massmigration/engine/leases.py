@@ -104,6 +104,7 @@ def release(shard: MigrationShard, db_alias: str, *, rest_seconds: float = 0, wa
                 worker="",
                 lease_expires_at=None,
                 not_before=not_before,
+                enqueued_at=timezone.now(),
                 waiting_for=waiting_for[:255],
             ),
         )

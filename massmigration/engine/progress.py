@@ -9,6 +9,7 @@ from typing import Any, Final
 from django.utils import timezone
 
 from massmigration import recorder, states
+from massmigration.backends.base import has_queue
 from massmigration.conf import conf
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine.kinds import get_kind
@@ -199,7 +200,7 @@ def _sum(
         result["eta_seconds"] = round(max(0, total - processed) / rate, 1)
     launched_by_hand = migration is not None and get_kind(migration) is None and has_plan
     if not is_over and not live and not waiting and not launched_by_hand:
-        result |= _get_stall(record, shards)
+        result |= _get_stall(record, shards, migration)
     return result
 
 
@@ -211,7 +212,9 @@ def _get_percent(status: str, processed: int, total: int | None) -> float | None
     return min(99.0, round(100 * processed / total, 1)) if total else 0.0
 
 
-def _get_stall(record: MigrationRecord, shards: list[MigrationShard]) -> dict[str, Any]:
+def _get_stall(
+    record: MigrationRecord, shards: list[MigrationShard], migration: BaseMigration | None
+) -> dict[str, Any]:
     now = timezone.now()
     signs = [shard.lease_expires_at for shard in shards if shard.lease_expires_at]
     progress = [shard.last_progress_at for shard in shards if shard.last_progress_at]
@@ -219,6 +222,8 @@ def _get_stall(record: MigrationRecord, shards: list[MigrationShard]) -> dict[st
     rested = [shard.not_before for shard in shards if shard.not_before]
     since = max([record.moved_at, *signs, *progress, *ended, *rested])
     patience = min(START_SECONDS, conf.lease_seconds) if since == record.moved_at else 1.0
+    if migration is not None and has_queue(migration):  # tasks may wait there, and the watch looks after them
+        patience = 3 * conf.watch_seconds
     is_stalled = (now - since).total_seconds() > patience
     return {"stalled": is_stalled, "stalled_since": since if is_stalled else None}
 

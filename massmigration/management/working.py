@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from massmigration import api, states, tasks
+from massmigration import api, states, worker
 from massmigration.api import Progress
 from massmigration.backends.local import make_log_path, make_worker_command
 from massmigration.definitions.base import BaseMigration
@@ -62,7 +62,7 @@ class Work:
         """
         self._look()
         try:
-            tasks.work(
+            worker.work(
                 self._migration,
                 self._db_alias,
                 attempt_uuid,

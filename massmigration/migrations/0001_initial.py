@@ -145,7 +145,7 @@ class Migration(migrations.Migration):
                 ("worker", models.CharField(blank=True, default="", max_length=100)),
                 ("lease_expires_at", models.DateTimeField(null=True)),
                 ("not_before", models.DateTimeField(null=True)),
-                ("enqueued_at", models.DateTimeField(null=True)),
+                ("enqueued_at", models.DateTimeField(default=django.utils.timezone.now)),
                 ("waiting_for", models.CharField(blank=True, default="", max_length=255)),
                 ("total", models.BigIntegerField(null=True)),
                 ("processed", models.BigIntegerField(default=0)),

@@ -97,7 +97,7 @@ def free_shards(
     held: dict[str, Any] = {"status__in": [MigrationShard.RUNNING, MigrationShard.FAILED]}
     if only_expired:
         held["lease_expires_at__lt"] = timezone.now()
-    awake = {"not_before": None, "waiting_for": ""}
+    awake = {"not_before": None, "waiting_for": "", "enqueued_at": timezone.now()}
     update_if(rows, {"status": MigrationShard.READY}, awake)
     return update_if(
         rows,
@@ -115,8 +115,21 @@ def free_shards(
 
 def open_again(shard_ids: list[str], db_alias: str) -> None:
     """Make shards that are done ready for a worker once more."""
-    fields = {"status": MigrationShard.READY, "worker": "", "lease_expires_at": None, "finished_at": None}
-    update_if(_select(shard_ids, db_alias), {}, {"fence": F("fence") + 1, **fields})
+    fields = {
+        "fence": F("fence") + 1,
+        "status": MigrationShard.READY,
+        "worker": "",
+        "lease_expires_at": None,
+        "finished_at": None,
+        "enqueued_at": timezone.now(),
+    }
+    update_if(_select(shard_ids, db_alias), {}, fields)
+
+
+def note_enqueued(shard: MigrationShard, db_alias: str) -> None:
+    """Note that a ready shard was put on the queue once more."""
+    ready = {"fence": shard.fence, "status": MigrationShard.READY}
+    update_if(_select([shard.pk], db_alias), ready, {"enqueued_at": timezone.now()})
 
 
 def _select(shard_ids: Sequence[str], db_alias: str) -> QuerySet[MigrationShard]:

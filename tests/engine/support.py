@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from django.db import connections
 
-from massmigration import executor, recorder, tasks
+from massmigration import executor, recorder, worker
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine.progress import Progress, get_progress
 from massmigration.models import MigrationShard
@@ -36,7 +36,7 @@ def work(migration: BaseMigration, db_alias: str, **options: Any) -> Progress:
     """Work the record's attempt off in this thread."""
     record = recorder.get_record(migration.key, db_alias)
     assert record is not None and record.attempt_uuid is not None
-    tasks.work(migration, db_alias, record.attempt_uuid, **options)
+    worker.work(migration, db_alias, record.attempt_uuid, **options)
     return get_progress(migration.key, db_alias, migration)
 
 

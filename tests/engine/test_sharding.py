@@ -12,7 +12,7 @@ from django.db.models import F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from massmigration import BatchMigration, CustomMigration, MapperMigration, recorder, tasks
+from massmigration import BatchMigration, CustomMigration, MapperMigration, recorder, worker
 from massmigration.engine import sharding
 from massmigration.engine.batch import BatchRunner
 from massmigration.engine.keys import KeyCodec
@@ -271,11 +271,11 @@ def test_no_row_is_skipped_or_visited_twice_while_ranges_are_cut_again_and_again
         row.visits += 1
         time.sleep(0.002)
 
-    monkeypatch.setattr(tasks, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
     make_rows(model, "postgres", 1500)
     migration = make_migration(model, shard_count=1, batch_size=20, operation=operation)
     attempt_uuid = start(migration, "postgres")
-    in_threads(*[lambda: tasks.work(migration, "postgres", attempt_uuid) for _ in range(5)])
+    in_threads(*[lambda: worker.work(migration, "postgres", attempt_uuid) for _ in range(5)])
     ranges = get_ranges(attempt_uuid, "postgres")
     assert recorder.get_record(migration.key, "postgres").status == "applied"
     assert set(model.objects.using("postgres").values_list("visits", flat=True)) == {1}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.db.models import F
 
-from massmigration import BatchMigration, MapperMigration, api, executor, recorder, tasks
+from massmigration import BatchMigration, MapperMigration, api, executor, recorder, tasks, worker
 from massmigration.engine.progress import get_progress
 from massmigration.exceptions import BackendUnreachable
 from massmigration.models import MigrationShard
@@ -210,7 +210,7 @@ def test_five_workers_at_once_always_end(db_alias, settings):
     migration = make(SmallShards)
     for repetition in range(1, 21):
         attempt_uuid = start(migration, db_alias)
-        in_threads(*[lambda uuid=attempt_uuid: tasks.work(make(SmallShards), db_alias, uuid)] * 5)
+        in_threads(*[lambda uuid=attempt_uuid: worker.work(make(SmallShards), db_alias, uuid)] * 5)
         progress = get_progress(migration.key, db_alias, migration)
         assert (progress.status, progress.processed) == ("applied", 120), f"repetition {repetition}"
         visits = set(SparseInt.objects.using(db_alias).values_list("visits", flat=True))

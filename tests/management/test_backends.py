@@ -36,7 +36,8 @@ def test_work_is_handed_over_and_watched(manage, use_backend, db_alias):
     assert get_visits(db_alias) == {1}
 
 
-def test_work_that_the_queue_lost_is_handed_over_again(manage, use_backend):
+def test_work_that_the_queue_lost_is_handed_over_again(manage, use_backend, settings):
+    settings.MASSMIGRATION_WATCH_SECONDS = 0.2
     use_backend("LosingBackend")
     LosingBackend.lost.clear()
     make_cities("default", 5)

@@ -43,15 +43,16 @@ def note_event(instance, using, **kwargs):
     transaction.on_commit(lambda: spring(f"{instance.action}, after commit"), using=using)
 
 
+def execute(run, sql, params, many, context):
+    result = run(sql, params, many, context)
+    for name, beginning, part in STATEMENTS:
+        if sql.startswith(beginning) and part in sql.partition(" WHERE ")[0]:
+            spring(name)
+    return result
+
+
 @receiver(connection_created, dispatch_uid="trap")
 def watch(connection, **kwargs):
-    def execute(run, sql, params, many, context):
-        result = run(sql, params, many, context)
-        for name, beginning, part in STATEMENTS:
-            if sql.startswith(beginning) and part in sql.partition(" WHERE ")[0]:
-                spring(name)
-        return result
-
     if execute not in connection.execute_wrappers:
         connection.execute_wrappers.append(execute)
 
