@@ -12,6 +12,9 @@ from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import AutoField, IntegerField, Model, QuerySet
 
+from massmigration.database import is_document_store
+from massmigration.engine.storeranges import count_stored
+
 COUNT_SECONDS: Final = 1.0
 """A count that takes longer is given up."""
 
@@ -26,10 +29,15 @@ class Count(NamedTuple):
 def count_rows(queryset: QuerySet[Any], seconds: float = COUNT_SECONDS) -> Count:
     """Count the distinct rows of a queryset, or estimate them if that takes longer than ``seconds``.
 
+    On Datastore and Firestore, where counting costs by the row, at most a thousand rows are counted, and ``seconds`` is
+    not looked at: the number of queries is bounded instead.
+
     Args:
         queryset: A queryset of model instances.
         seconds: When to give up.
     """
+    if is_document_store(queryset.db):
+        return Count(*count_stored(queryset))
     connection = connections[queryset.db]
     try:
         with _time_limit(connection, seconds):
@@ -48,6 +56,8 @@ def estimate_table(keys: QuerySet[Any]) -> int | None:
     Args:
         keys: All rows of the model.
     """
+    if is_document_store(keys.db):
+        return count_rows(keys).number
     connection = connections[keys.db]
     if connection.vendor == "sqlite":
         return count_rows(keys, COUNT_SECONDS / 4).number

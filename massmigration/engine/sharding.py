@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 
 from massmigration import recorder
 from massmigration.conf import conf
-from massmigration.database import run_write
+from massmigration.database import is_document_store, run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.definitions.custom import CustomMigration
 from massmigration.engine.counting import Count, count_rows, estimate_table
@@ -18,6 +18,7 @@ from massmigration.engine.keyfilters import get_key_fields
 from massmigration.engine.leases import is_live
 from massmigration.engine.querysets import KeyRange, Table
 from massmigration.engine.rows import get_table
+from massmigration.engine.storeranges import find_stored_bounds, find_stored_cut
 from massmigration.models import MigrationShard
 
 ROWS_PER_SHARD: Final = 2_000
@@ -65,10 +66,15 @@ def plan_parts(migration: BaseMigration, db_alias: str) -> Plan:
 def plan_ranges(migration: QuerysetMigration, table: Table) -> list[Part]:
     """Return ranges that together cover every key there is, the first and the last of them open-ended."""
     wanted = 1 if migration.serial else migration.shard_count or conf.shard_count
-    rows = estimate_table(table.keys)
-    if migration.shard_count is None and rows is not None:
-        wanted = max(1, min(wanted, rows // ROWS_PER_SHARD))
-    bounds = [table.codec.encode(key) for key in _find_bounds(table, wanted, rows)]
+    rows_per_shard = ROWS_PER_SHARD if migration.shard_count is None else None
+    if is_document_store(table.alias):
+        keys = find_stored_bounds(table, wanted, rows_per_shard)
+    else:
+        rows = estimate_table(table.keys)
+        if rows_per_shard is not None and rows is not None:
+            wanted = max(1, min(wanted, rows // rows_per_shard))
+        keys = _find_bounds(table, wanted, rows)
+    bounds = [table.codec.encode(key) for key in keys]
     lowers, uppers = [None, *bounds], [*bounds, None]
     return [Part(lower, upper, None, None) for lower, upper in zip(lowers, uppers, strict=True)]
 
@@ -89,22 +95,15 @@ def split_largest(migration: BaseMigration, shards: list[MigrationShard], db_ali
     if not migration.atomic or migration.other_database:  # a batch that is saved already cannot be refused
         return None
     table = get_table(migration, db_alias)
+    if is_document_store(table.alias) and not getattr(migration, "update_fields", None):  # nor there
+        return None
     candidates = [
         shard for shard in shards if shard.kind == MigrationShard.RANGE and shard.payload is None and is_live(shard)
     ]
-    best: tuple[int, MigrationShard, Any] | None = None
-    for shard in candidates:
-        after = shard.cursor if shard.cursor is not None else shard.lower
-        keys = KeyRange(
-            None if after is None else table.codec.decode(after),
-            None if shard.upper is None else table.codec.decode(shard.upper),
-        )
-        middle, size = _find_middle(table, keys)
-        if middle is not None and (best is None or size > best[0]):
-            best = size, shard, middle
-    if best is None:
+    found = _find_cut(table, candidates)
+    if found is None:
         return None
-    _, shard, middle = best
+    shard, middle = found
     same_pass = [
         other.number
         for other in shards
@@ -115,6 +114,28 @@ def split_largest(migration: BaseMigration, shards: list[MigrationShard], db_ali
         return run_write(db_alias, lambda: recorder.split_shard(shard, db_alias, cut_at, number))
     except IntegrityError:  # another idle worker took this number a moment ago
         return None
+
+
+def _find_cut(table: Table, shards: list[MigrationShard]) -> tuple[MigrationShard, Any] | None:
+    """Return the shard of which most is left, and a key that cuts that; None if nothing is worth it."""
+    if is_document_store(table.alias):
+        shards = sorted(shards, key=lambda shard: shard.processed)  # the first few are looked at
+        found = find_stored_cut(table, [_get_rest(table, shard) for shard in shards], ROWS_PER_SHARD)
+        return None if found is None else (shards[found[0]], found[1])
+    best: tuple[int, MigrationShard, Any] | None = None
+    for shard in shards:
+        middle, size = _find_middle(table, _get_rest(table, shard))
+        if middle is not None and (best is None or size > best[0]):
+            best = size, shard, middle
+    return None if best is None else best[1:]
+
+
+def _get_rest(table: Table, shard: MigrationShard) -> KeyRange:
+    after = shard.cursor if shard.cursor is not None else shard.lower
+    return KeyRange(
+        None if after is None else table.codec.decode(after),
+        None if shard.upper is None else table.codec.decode(shard.upper),
+    )
 
 
 def _plan_custom(migration: CustomMigration, db_alias: str) -> Plan:

@@ -1,0 +1,188 @@
+"""Where a key of a document store lies among all keys it could be: a number that rises in the order of the store.
+
+Datastore and Firestore have no statistics and cannot skip rows cheaply, so ranges are found by asking for the first
+keys behind a made-up one. A keyspace makes such keys up. Its numbers only guide the search; the bounds that come out of
+it are put through ``keep_rising``, because a pair of bounds in the wrong order would have rows visited twice.
+"""
+
+from __future__ import annotations
+
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final
+
+from massmigration.engine.keys import KeyCodec
+
+HIGHEST_INTEGER: Final = 2**63 - 1
+LOWEST_INTEGER: Final = -(2**63)
+HIGHEST_UUID: Final = 2**128 - 1
+
+TEXT_DEPTH: Final = 40
+"""So many characters of a string take part; keys that differ only behind them count as lying at one place."""
+
+_CLASSES: Final = ("0123456789", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+class KeySpace(ABC):
+    """The numbers of one kind of key.
+
+    Attributes:
+        highest: The largest number.
+        is_open: Whether there may be keys behind the key of the largest number.
+    """
+
+    highest: int
+    is_open: ClassVar[bool] = False
+
+    def learn(self, keys: Iterable[Any]) -> None:  # noqa: B027  (only strings have something to learn)
+        """Take note of keys that the store has given; numbers asked for before it are void."""
+
+    @abstractmethod
+    def get_position(self, key: Any) -> int:
+        """Return the number of a key."""
+
+    @abstractmethod
+    def get_key(self, position: int) -> Any:
+        """Return the key of a number, or one before it; None if the store would refuse that key in a filter."""
+
+    def keep_rising(self, keys: Iterable[Any], after: Any = None, upto: Any = None) -> list[Any]:
+        """Return those of these keys that certainly rise in the store, between ``after`` and ``upto``.
+
+        Args:
+            keys: Keys; what does not lie behind the last one that was kept is left out.
+            after: A key that all of them have to be greater than; None is open.
+            upto: A key that all of them have to be smaller than; None is open.
+        """
+        kept: list[Any] = []
+        last = None if after is None else self.get_orders(after)
+        end = None if upto is None else self.get_orders(upto)
+        for key in keys:
+            orders = self.get_orders(key)
+            if (last is None or _is_less(last, orders)) and (end is None or _is_less(orders, end)):
+                kept.append(key)
+                last = orders
+        return kept
+
+    def get_orders(self, key: Any) -> tuple[Any, ...]:
+        """Return what a key is compared by, one value for each order that the store may follow."""
+        return (self.get_position(key),)
+
+
+def _is_less(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    return all(mine < theirs for mine, theirs in zip(one, other, strict=True))
+
+
+class Integers(KeySpace):
+    """Integers of 64 bits, in the order of their values: Datastore's numeric ids."""
+
+    highest = HIGHEST_INTEGER
+
+    def get_position(self, key: Any) -> int:
+        """Return the key itself."""
+        return int(key)
+
+    def get_key(self, position: int) -> Any:
+        """Return the number itself. It is never 0, which no row has and which the connectors take for no key."""
+        return max(LOWEST_INTEGER, min(position, HIGHEST_INTEGER)) or -1
+
+
+class PaddedIntegers(KeySpace):
+    """Integers that are stored as text with leading zeros: Firestore's, where -1 comes before -2, and both before 1."""
+
+    highest = HIGHEST_INTEGER
+    _offset = 2**64
+
+    def get_position(self, key: Any) -> int:
+        """Return the key, or for a negative one a number that is far below and rises as the key falls."""
+        return int(key) if key > 0 else -int(key) - self._offset
+
+    def get_key(self, position: int) -> Any:
+        """Return the key; in the gap between -(2 ** 63) and 1 there is none, so that is what comes before it."""
+        if position > 0:
+            return min(position, HIGHEST_INTEGER)
+        return max(LOWEST_INTEGER, min(-(position + self._offset), -1))
+
+
+class Uuids(KeySpace):
+    """UUIDs, which the connectors store as 32 hexadecimal digits: text in the order of the numbers."""
+
+    highest = HIGHEST_UUID
+
+    def get_position(self, key: Any) -> int:
+        """Return the UUID's number."""
+        return int(key.int)
+
+    def get_key(self, position: int) -> Any:
+        """Return the UUID of a number."""
+        return uuid.UUID(int=max(0, min(position, HIGHEST_UUID)))
+
+
+class Texts(KeySpace):
+    """Strings, read as numbers whose digits are the characters that were seen at each depth.
+
+    With all of Unicode as digits nearly every number would lie in a gap: keys like ``user-000417`` differ in six
+    places, by ten characters. A character brings its whole class (digits, small or capital letters).
+    """
+
+    is_open = True
+
+    def __init__(self) -> None:
+        self._seen: list[set[str]] = []
+        self.learn(())
+
+    def learn(self, keys: Iterable[Any]) -> None:
+        """Take the characters of these keys as digits, too."""
+        for key in keys:
+            for depth, character in enumerate(key[:TEXT_DEPTH]):
+                if depth == len(self._seen):
+                    self._seen.append(set())
+                if character not in self._seen[depth]:
+                    self._seen[depth].update(next((known for known in _CLASSES if character in known), character))
+        self._alphabets = [sorted(characters) for characters in self._seen]
+        self._digits = [
+            {character: number for number, character in enumerate(alphabet, 1)} for alphabet in self._alphabets
+        ]
+        self._weights = [1]  # of the last depth first; digit 0 is the end of the string
+        for alphabet in reversed(self._alphabets):
+            self._weights.append(self._weights[-1] * (len(alphabet) + 1))
+        self.highest = self._weights.pop() - 1
+        self._weights.reverse()
+
+    def get_position(self, key: Any) -> int:
+        """Return the number that the string's first characters make."""
+        return sum(
+            digits.get(character, 0) * weight
+            for character, digits, weight in zip(key, self._digits, self._weights, strict=False)
+        )
+
+    def get_key(self, position: int) -> Any:
+        """Return the string of a number, up to its first digit that stands for the end."""
+        text = ""
+        rest = max(0, min(position, self.highest))
+        for alphabet, weight in zip(self._alphabets, self._weights, strict=True):
+            digit, rest = divmod(rest, weight)
+            if digit == 0:
+                break
+            text += alphabet[digit - 1]
+        # https://firebase.google.com/docs/firestore/quotas#collections_documents_and_fields
+        return None if text in ("", ".", "..") or text.startswith("__") else text
+
+    def get_orders(self, key: Any) -> tuple[Any, ...]:
+        """Return the text in UTF-8, the documented order, and in UTF-16, which Datastore's emulator follows."""
+        return key.encode("utf-8", "surrogatepass"), key.encode("utf-16-be", "surrogatepass")
+
+
+def get_keyspace(codec: KeyCodec, *, pads_integers: bool) -> KeySpace | None:
+    """Return the keyspace of a model's keys; None for kinds of key that cannot be made up.
+
+    Args:
+        codec: The model's codec.
+        pads_integers: Whether the store keeps integers as text.
+    """
+    if codec.is_composite:
+        return None
+    integers = PaddedIntegers if pads_integers else Integers
+    kinds: dict[str, type[KeySpace]] = {"integer": integers, "UUID": Uuids, "string": Texts}
+    kind = kinds.get(codec.kinds[0].name)
+    return None if kind is None else kind()

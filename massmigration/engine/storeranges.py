@@ -1,0 +1,127 @@
+"""Divides what is on Datastore or Firestore: key ranges for the workers, the middle of a range, the number of rows.
+
+A bounded number of queries does for each, whatever the size of the table; each reads some keys and no rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.db.models import QuerySet
+
+from massmigration.engine.keys import KeyCodec
+from massmigration.engine.keyspace import KeySpace, get_keyspace
+from massmigration.engine.probing import PROBE_KEYS, Survey
+from massmigration.engine.querysets import KeyRange, Table
+from massmigration.engine.storekeys import StoreKeys
+
+EXACT_ROWS: Final = 1_000
+"""Up to so many rows are counted one by one."""
+
+COUNT_PARTS: Final = 8
+"""A number of rows is known well enough when it would do for dividing them by this."""
+
+COUNT_PROBES: Final = 32
+"""The most probes for the number of rows, after the first."""
+
+PROBES_PER_RANGE: Final = 4
+"""The most further probes for each range,"""
+
+RANGE_PROBES: Final = 96
+"""and for all of them."""
+
+LARGEST_OF: Final = 8
+"""So many ranges are compared for the largest."""
+
+SIZE_PROBES: Final = 4
+"""The most probes for the size of each, after the first."""
+
+CUT_PROBES: Final = 16
+"""The most further probes for the middle of the largest; one more sees whether enough lies behind it."""
+
+SAMPLE_PER_RANGE: Final = 32
+"""So many sampled keys for each range make the largest about half as large again as the mean."""
+
+LEAST_SAMPLE_PER_RANGE: Final = 16
+"""With fewer sampled keys the ranges come out too uneven, and are found by probing."""
+
+LARGEST_SAMPLE: Final = 1_000
+
+
+def count_stored(queryset: QuerySet[Any]) -> tuple[int | None, bool]:
+    """Return about how many rows a queryset finds on a document store, and whether that is an estimate.
+
+    Args:
+        queryset: Rows of one model, in no order.
+
+    Returns:
+        The number, None if it cannot be told, and False if it is exact: of at most 1,000 rows.
+    """
+    reader = StoreKeys(queryset)
+    space = get_keyspace(KeyCodec(queryset.model), pads_integers=reader.pads_integers)
+    if space is None:
+        keys = reader.read(None, None, EXACT_ROWS + 1)
+        return (len(keys), False) if len(keys) <= EXACT_ROWS else (None, True)
+    survey = Survey(reader, space, EXACT_ROWS + 1)
+    survey.refine(COUNT_PARTS, COUNT_PROBES)
+    if survey.is_trusted:
+        return survey.rows, not survey.is_complete
+    return None, True
+
+
+def find_stored_bounds(table: Table, most: int, rows_per_range: int | None) -> list[Any]:
+    """Return rising keys that divide the rows of a queryset about equally; they need not exist.
+
+    Args:
+        table: The author's queryset, on a document store.
+        most: How many ranges at most.
+        rows_per_range: How many rows are worth a range of their own; None if ``most`` ranges are asked for anyway.
+    """
+    reader, space = _open(table)
+    if most < 2 or space is None:
+        return []
+    survey = Survey(reader, space, EXACT_ROWS + 1)
+    survey.refine(COUNT_PARTS, COUNT_PROBES)
+    count = most if rows_per_range is None else max(1, min(most, survey.rows // rows_per_range))
+    if count < 2:
+        return []
+    if not survey.is_complete:
+        sample = reader.sample(min(SAMPLE_PER_RANGE * count, LARGEST_SAMPLE))
+        if len(sample) >= LEAST_SAMPLE_PER_RANGE * count:
+            space.learn(sample)
+            sample.sort(key=space.get_orders)
+            return space.keep_rising(sample[len(sample) * number // count] for number in range(1, count))
+        survey.refine(count, min(PROBES_PER_RANGE * count, RANGE_PROBES))
+    return survey.find_bounds(count)
+
+
+def find_stored_cut(table: Table, ranges: list[KeyRange], least_rows: int) -> tuple[int, Any] | None:
+    """Return which of some ranges holds most rows, and a key that cuts it; None if none is worth it.
+
+    Args:
+        table: The author's queryset, on a document store.
+        ranges: What is left of ranges; the first eight are looked at.
+        least_rows: How many rows are worth it.
+    """
+    largest: tuple[int, Survey] | None = None
+    for number, keys in enumerate(ranges[:LARGEST_OF]):
+        reader, space = _open(table, keys)
+        if space is None:
+            return None
+        survey = Survey(reader, space)
+        survey.refine(2, SIZE_PROBES)
+        if largest is None or survey.rows > largest[1].rows:
+            largest = number, survey
+    if largest is None:
+        return None
+    number, survey = largest
+    survey.refine(2, CUT_PROBES)
+    middles = survey.find_bounds(2) if survey.rows >= least_rows else []
+    if not middles or len(survey.reader.read(middles[0], None, PROBE_KEYS)) < PROBE_KEYS:
+        return None
+    return number, middles[0]
+
+
+def _open(table: Table, keys: KeyRange | None = None) -> tuple[StoreKeys, KeySpace | None]:
+    reader = StoreKeys(table.queryset, keys)
+    return reader, get_keyspace(table.codec, pads_integers=reader.pads_integers)
