@@ -26,9 +26,10 @@ def get_secret(variable, secret_id):
     except Exception as error:  # Google's libraries have no common base for "no rights", "not there" and "no network"
         reason = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
         raise ImproperlyConfigured(
-            f"There is no secret {variable}: the environment variable is not set, and {name} cannot be read from Secret "
-            f"Manager ({type(error).__name__}: {reason}). Set the variable, or make the secret (gcloud secrets create "
-            f"{secret_id} --data-file=-) and give the service account the role roles/secretmanager.secretAccessor on it."
+            f"There is no secret {variable}: the environment variable is not set, and {name} cannot be read from "
+            f"Secret Manager ({type(error).__name__}: {reason}). Set the variable, or make the secret (gcloud secrets "
+            f"create {secret_id} --data-file=-) and give the service account the role "
+            "roles/secretmanager.secretAccessor on it."
         ) from error
 
 

@@ -1,7 +1,4 @@
-"""Django settings of the example project: on one's own machine, and, with config/google.py, on App Engine and Cloud Run.
-
-What is set for one's own machine is not fit for the internet.
-"""
+"""Django settings of the example project, for one's own machine; config/google.py fits them for the internet."""
 
 import os
 from pathlib import Path
