@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import math
+import traceback
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -33,6 +34,13 @@ SENTENCES: Final = {
     "reset": "was reset",
 }
 """What a line says of each action."""
+
+TEXT_LIMIT: Final = 5_000
+TRACEBACK_LIMIT: Final = 50_000
+"""Characters. An entry of Cloud Logging has room for 256 KiB; what is longer is torn up and is no entry any more."""
+
+FRAMES_LEFT: Final = 20
+"""Of a traceback that is too long, as of an endless recursion, the last ones are told."""
 
 _LEVELS: Final = {"fail": logging.ERROR, "recover": logging.WARNING}
 
@@ -90,6 +98,7 @@ def log_event(
         **values: Further fields.
     """
     error, more = cause or Cause()
+    detail = _cut(detail)
     by = f" by {actor} ({origin})" if origin != "worker" else ""
     level = _LEVELS.get(action, logging.WARNING if action == "finish" and detail else logging.INFO)
     logger.log(
@@ -100,7 +109,7 @@ def log_event(
         db_alias,
         by,
         f": {detail}" if detail else "",
-        exc_info=error,
+        exc_info=_fit(error) if error is not None else None,
         extra=fields(
             **{
                 "event": action,
@@ -117,14 +126,31 @@ def log_event(
     )
 
 
+def _fit(error: BaseException) -> BaseException:
+    """Return the error, or, if it is too long to be told, one of the same name with less of it."""
+    if sum(map(len, traceback.format_exception(error))) <= TRACEBACK_LIMIT:
+        return error
+    names = {"__module__": type(error).__module__, "__qualname__": type(error).__qualname__}
+    short: BaseException = type(type(error).__name__, (Exception,), names)(_cut(str(error)))
+    frames, frame = [], error.__traceback__
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.tb_next
+    return short.with_traceback(frames[-FRAMES_LEFT:][0] if frames else None)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]} … (cut)"
+
+
 def _make_plain(value: Any) -> Any:
     """Return a value as JSON knows it, or None for a number that JSON has no word for."""
     if isinstance(value, float):
         return round(value, 3) if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, Mapping):
         return {str(name): _make_plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_make_plain(item) for item in value]
-    return str(value)
+    return _cut(str(value))

@@ -451,6 +451,37 @@ def test_the_error_names_the_object(lines):
     assert outcomes[-1] == "failed"
 
 
+class Wordy(SimpleMigration):
+    def operation(self, db_alias):
+        try:
+            raise KeyError("y" * 300_000)
+        except KeyError as error:
+            raise ValueError("x" * 300_000) from error
+
+
+class Endless(SimpleMigration):
+    def operation(self, db_alias):
+        self.go_up()
+
+    def go_up(self):
+        self.go_down()  # one function alone would be told as "repeated 900 more times"
+
+    def go_down(self):
+        self.go_up()
+
+
+@pytest.mark.parametrize(("definition", "name"), [(Wordy, "ValueError"), (Endless, "RecursionError")])
+def test_an_error_of_any_length_is_an_entry(lines, definition, name):
+    assert run(definition, ALIAS).status == "failed"
+    (line,) = lines(level=logging.ERROR)
+    text = logging.Formatter().format(line)
+    assert len(text) + len(json.dumps(get_fields(line))) < 100_000
+    assert line.exc_info[0].__name__ == name
+    assert re.search(rf"^{name}: ", text, re.MULTILINE)
+    assert "in operation" in text or "in go_up" in text
+    assert get_fields(line)["error_class"] == f"builtins.{name}"
+
+
 def test_a_retry_that_fails_again_is_one_more_error(lines):
     make_cities(5)
     migration = make(Picky)
@@ -555,3 +586,11 @@ def test_the_fields_events_and_outcomes_are_documented_and_no_other(lines):
     events = {*states.MOVES, "slice", "failure"}
     assert set(re.findall(r'jsonPayload\.event="(\w+)"', queries)) <= events
     assert set(page.get_section("Levels").terms) == events
+
+
+def test_the_numbers_in_the_documentation_are_the_real_ones():
+    text = " ".join(read("logging.md").path.read_text(encoding="utf-8").split())
+    assert f"tells its first {FAILURE_LINES} failures" in text
+    assert f"more than {logs.TRACEBACK_LIMIT:,} characters is cut" in text
+    assert f"to {logs.TEXT_LIMIT:,} characters, the frames to the last {logs.FRAMES_LEFT}" in text
+    assert lines_module.REST_LINE_SECONDS == 60, "once a minute"
