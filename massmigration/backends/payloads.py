@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -67,7 +68,10 @@ def load(body: bytes) -> Task:
         text = body.decode("ascii")
     except UnicodeDecodeError:
         raise BadSignature("The body is not a text of ours.") from None
-    value = signing.loads(text, salt=SALT, max_age=MAX_AGE_SECONDS)
+    try:
+        value = signing.loads(text, salt=SALT, max_age=MAX_AGE_SECONDS)
+    except ValueError:
+        raise UnknownTask("The body is not JSON.") from None
     if not (isinstance(value, dict) and set(value) == {"task", "arguments"}):
         raise UnknownTask("The body has to hold a task and its arguments, and nothing else.")
     return _check(value["task"], value["arguments"])
@@ -80,4 +84,14 @@ def _check(name: object, arguments: object) -> Task:
     is_plain = isinstance(arguments, dict) and all(isinstance(value, str) for value in arguments.values())
     if not (is_plain and isinstance(arguments, dict) and set(arguments) == wanted):
         raise UnknownTask(f"{name} takes {', '.join(sorted(wanted))}, each as a text, and nothing else.")
+    if "attempt" in arguments and not _is_uuid(arguments["attempt"]):
+        raise UnknownTask(f"{arguments['attempt']!r} is not the UUID of an attempt.")
     return Task(str(name), arguments)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
