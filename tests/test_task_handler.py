@@ -100,7 +100,7 @@ def deliver_all() -> None:
 
 def take_snapshot() -> list[Any]:
     """Return all that is stored, ours and the rows that are migrated, and what waits in the queue."""
-    models = [*apps.get_app_config("massmigration").get_models(), City]
+    models: list[Any] = [*apps.get_app_config("massmigration").get_models(), City]
     return [list(model.objects.order_by("pk").values()) for model in models] + [list(ListBackend.waiting)]
 
 
