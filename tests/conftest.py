@@ -18,8 +18,10 @@ from tests import servers
 
 ROOT = Path(__file__).resolve().parent.parent
 
+SETTINGS_MODULE = settings.SETTINGS_MODULE  # read now: while a test changes settings, it is None
+
 # They have their own settings, and emulators that take seconds to start.
-collect_ignore = [] if settings.SETTINGS_MODULE == "tests.cloud.settings" else ["cloud"]
+collect_ignore = [] if SETTINGS_MODULE == "tests.cloud.settings" else ["cloud"]
 
 needs_postgres = pytest.mark.needs_postgres
 
@@ -159,7 +161,7 @@ def get_environment(changes: Mapping[str, str | None] | None = None) -> dict[str
     """Return the environment of a child process: ours, the settings of this run, and ``changes``."""
     environment: dict[str, str | None] = {
         **os.environ,
-        "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE,
+        "DJANGO_SETTINGS_MODULE": SETTINGS_MODULE,
         "PYTHONUNBUFFERED": "1",
         **(changes or {}),
     }
