@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from math import prod
 from typing import Any, ClassVar, Final
 
 from massmigration.engine.keys import KeyCodec
@@ -20,6 +23,9 @@ HIGHEST_UUID: Final = 2**128 - 1
 
 TEXT_DEPTH: Final = 40
 """So many characters of a string take part; keys that differ only behind them count as lying at one place."""
+
+WIDTH: Final = 8
+"""So much wider is a character that keys may have than one that the store was seen to skip."""
 
 _CLASSES: Final = ("0123456789", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
@@ -35,8 +41,13 @@ class KeySpace(ABC):
     highest: int
     is_open: ClassVar[bool] = False
 
-    def learn(self, keys: Iterable[Any]) -> None:  # noqa: B027  (only strings have something to learn)
-        """Take note of keys that the store has given; numbers asked for before it are void."""
+    def learn(self, keys: Sequence[Any], after: Any = None) -> None:  # noqa: B027  (only strings have something to learn)
+        """Take note of what the store has given; numbers asked for before it are void.
+
+        Args:
+            keys: Keys that follow one another in the store, with no other in between.
+            after: A key that nothing lies behind before the first of them.
+        """
 
     @abstractmethod
     def get_position(self, key: Any) -> int:
@@ -118,53 +129,98 @@ class Uuids(KeySpace):
         return uuid.UUID(int=max(0, min(position, HIGHEST_UUID)))
 
 
+class _Scale:
+    """The characters at one depth of strings, side by side: ``places`` tells where each begins and how wide it is."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.skipped: set[str] = set()
+        self.arrange()
+
+    def skip(self, above: str, below: str) -> None:
+        """Take note that no key was found between two characters; the empty string is open."""
+        known = self.places.keys() - self.seen - self.skipped
+        self.skipped.update(character for character in known if above < character and (not below or character < below))
+
+    def arrange(self) -> None:
+        """Give each character its place."""
+        known = self.seen.union(*(members for members in _CLASSES if not self.seen.isdisjoint(members)))
+        self.total = 1  # what comes first is the end of the string
+        self.places: dict[str, tuple[int, int]] = {}
+        for character in sorted(known):
+            width = 1 if character in self.skipped and character not in self.seen else WIDTH
+            self.places[character] = self.total, width
+            self.total += width
+        self._characters = ["", *self.places]
+        self._starts = [0, *(start for start, _ in self.places.values())]
+
+    def find(self, place: int) -> tuple[str, int, int]:
+        """Return the character at a place, where it begins, and how wide it is."""
+        character = self._characters[bisect_right(self._starts, place) - 1]
+        return character, *self.places.get(character, (0, 1))
+
+
 class Texts(KeySpace):
     """Strings, read as numbers whose digits are the characters that were seen at each depth.
 
     With all of Unicode as digits nearly every number would lie in a gap: keys like ``user-000417`` differ in six
-    places, by ten characters. A character brings its whole class (digits, small or capital letters).
+    places, by ten characters. A character brings its whole class (digits, small or capital letters), but what the store
+    is seen to skip gets little room: the letters behind f in hexadecimal numbers.
     """
 
     is_open = True
 
     def __init__(self) -> None:
-        self._seen: list[set[str]] = []
-        self.learn(())
+        self._scales: list[_Scale] = []
+        self.highest = 0
 
-    def learn(self, keys: Iterable[Any]) -> None:
-        """Take the characters of these keys as digits, too."""
+    def learn(self, keys: Sequence[Any], after: Any = None) -> None:
+        """Take the characters of these keys as digits, too, and those for little that lie between them."""
         for key in keys:
             for depth, character in enumerate(key[:TEXT_DEPTH]):
-                if depth == len(self._seen):
-                    self._seen.append(set())
-                if character not in self._seen[depth]:
-                    self._seen[depth].update(next((known for known in _CLASSES if character in known), character))
-        self._alphabets = [sorted(characters) for characters in self._seen]
-        self._digits = [
-            {character: number for number, character in enumerate(alphabet, 1)} for alphabet in self._alphabets
-        ]
-        self._weights = [1]  # of the last depth first; digit 0 is the end of the string
-        for alphabet in reversed(self._alphabets):
-            self._weights.append(self._weights[-1] * (len(alphabet) + 1))
-        self.highest = self._weights.pop() - 1
-        self._weights.reverse()
+                if depth == len(self._scales):
+                    self._scales.append(_Scale())
+                self._scales[depth].seen.add(character)
+        for scale in self._scales:
+            scale.arrange()
+        for one, other in pairwise(keys if after is None else [after, *keys]):
+            self._note_gap(one[:TEXT_DEPTH], other[:TEXT_DEPTH])
+        for scale in self._scales:
+            scale.arrange()
+        self.highest = prod(scale.total for scale in self._scales) - 1
+
+    def _note_gap(self, one: str, other: str) -> None:
+        shorter = min(len(one), len(other))
+        depth = next((depth for depth in range(shorter) if one[depth] != other[depth]), shorter)
+        if depth < shorter:
+            self._scales[depth].skip(one[depth], other[depth])
+        if depth + 1 < len(one):
+            self._scales[depth + 1].skip(one[depth + 1], "")
+        if depth + 1 < len(other):
+            self._scales[depth + 1].skip("", other[depth + 1])
 
     def get_position(self, key: Any) -> int:
         """Return the number that the string's first characters make."""
-        return sum(
-            digits.get(character, 0) * weight
-            for character, digits, weight in zip(key, self._digits, self._weights, strict=False)
-        )
+        position, unit = 0, self.highest + 1
+        for character, scale in zip(key, self._scales, strict=False):
+            unit //= scale.total
+            start, width = scale.places.get(character, (0, 1))
+            position += start * unit
+            unit *= width
+        return position
 
     def get_key(self, position: int) -> Any:
         """Return the string of a number, up to its first digit that stands for the end."""
         text = ""
-        rest = max(0, min(position, self.highest))
-        for alphabet, weight in zip(self._alphabets, self._weights, strict=True):
-            digit, rest = divmod(rest, weight)
-            if digit == 0:
+        rest, unit = max(0, min(position, self.highest)), self.highest + 1
+        for scale in self._scales:
+            unit //= scale.total
+            character, start, width = scale.find(rest // unit)
+            if not character:
                 break
-            text += alphabet[digit - 1]
+            text += character
+            rest -= start * unit
+            unit *= width
         # https://firebase.google.com/docs/firestore/quotas#collections_documents_and_fields
         return None if text in ("", ".", "..") or text.startswith("__") else text
 

@@ -163,7 +163,7 @@ class Survey:
 
     def _probe(self, after: Any, upto: Any, limit: int) -> Stretch:
         keys = self.reader.read(after, upto, limit)
-        self.space.learn(keys)
+        self.space.learn(keys, after)
         return Stretch(after, upto, keys, is_complete=len(keys) < limit)
 
     def _is_open_end(self, stretch: Stretch) -> bool:

@@ -88,7 +88,6 @@ def find_stored_bounds(table: Table, most: int, rows_per_range: int | None) -> l
     if not survey.is_complete:
         sample = reader.sample(min(SAMPLE_PER_RANGE * count, LARGEST_SAMPLE))
         if len(sample) >= LEAST_SAMPLE_PER_RANGE * count:
-            space.learn(sample)
             sample.sort(key=space.get_orders)
             return space.keep_rising(sample[len(sample) * number // count] for number in range(1, count))
         survey.refine(count, min(PROBES_PER_RANGE * count, RANGE_PROBES))
