@@ -239,7 +239,8 @@ class BatchRunner:
     def _is_done(self, error: Exception) -> bool:
         """Look whether the batch was committed although an error came out of it, as ``on_commit`` may raise one."""
         for alias in {self.db_alias, self.kind.work_alias}:
-            connections[alias].close_if_unusable_or_obsolete()
+            if not connections[alias].in_atomic_block:  # as in the transaction around an author's test
+                connections[alias].close_if_unusable_or_obsolete()
         if self._batch is None or self._batch.cursor is None:
             return False
         stored = self._read_shard()
