@@ -90,11 +90,11 @@ def post(body: bytes, headers: dict[str, str] | None = None, path: str = RUN, **
     return client.post(path, body, headers=QUEUE_HEADER if headers is None else headers, **options)
 
 
-def deliver_all() -> None:
+def deliver_all(headers: dict[str, str] | None = None) -> None:
     """Deliver over HTTP until nothing waits."""
     while ListBackend.waiting:
         task, arguments = ListBackend.waiting.pop(0)
-        answer = post(payloads.dump(task, json.loads(arguments)))
+        answer = post(payloads.dump(task, json.loads(arguments)), headers)
         assert (answer.status_code, answer.content) == (200, b"done")
 
 
