@@ -20,6 +20,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
 from massmigration.backends.base import RUN_SHARD, TASKS, BaseBackend
+from massmigration.backends.cloudqueue import PATIENCE_SECONDS, CloudQueue
 from massmigration.conf import conf
 from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, ConfigurationError, DatabaseLocked
 
@@ -50,8 +51,11 @@ OWN_KEYWORDS: Final = (
 SHARE_OF_DEADLINE: Final = 0.75
 """How much of a request's time a slice may take; the rest is for its last batch."""
 
-LONGEST_DELAY: Final = timedelta(days=30)
-"""Cloud Tasks plans no further ahead (https://cloud.google.com/tasks/docs/quotas)."""
+DEFAULT_QUEUE: Final = "default"
+"""Where djangae puts tasks that name no queue."""
+
+LONGEST_DELAY: Final = timedelta(days=30) - timedelta(minutes=1)
+"""Cloud Tasks plans 30 days ahead and no further (https://cloud.google.com/tasks/docs/quotas)."""
 
 
 class SetupFault(NamedTuple):
@@ -100,7 +104,7 @@ class DjangaeBackend(BaseBackend):
         options = self._route(task) | {"_small_task": True, "_using": db_alias, "_transactional": False}
         if name:
             options["_name"] = hashlib.sha256(name.encode()).hexdigest()
-        # Not left to defer(), which would wait as well: what it raises after the commit has to be put in our words.
+        # Not left to defer(), which would wait as well, but what it raises after the commit is not in our words.
         send = partial(_send, task, json.dumps(arguments), options, timedelta(seconds=delay_seconds))
         transaction.on_commit(send, using=db_alias)
 
@@ -110,13 +114,13 @@ class DjangaeBackend(BaseBackend):
 
     def _route(self, task: str) -> dict[str, Any]:
         """Return where the task goes: shards stay with the code that they began with, watching outlives a deploy."""
-        route: dict[str, Any] = {"_queue": self.queue_name, "_service": os.environ.get("GAE_SERVICE")}
-        route["_version"] = os.environ.get("GAE_VERSION")
-        route |= self._defer_kwargs
+        here = os.environ.get("GAE_SERVICE")
+        route: dict[str, Any] = {"_queue": self.queue_name, "_service": here} | self._defer_kwargs
+        if task == RUN_SHARD and route["_service"] == here:
+            return {"_version": os.environ.get("GAE_VERSION")} | route
         if task != RUN_SHARD:
-            route.pop("_instance", None)
-            route["_version"] = "default"
-        return route
+            return {name: value for name, value in route.items() if name != "_instance"} | {"_version": "default"}
+        return {"_version": "default"} | route  # another service has versions of its own
 
 
 def run_task(task: str, arguments: str) -> None:
@@ -178,11 +182,11 @@ def find_setup_faults() -> Iterator[SetupFault]:
     if not set(MIDDLEWARE) & set(settings.MIDDLEWARE):
         yield SetupFault("The middleware of djangae's tasks is missing.", f'Add "{MIDDLEWARE[0]}" to MIDDLEWARE.')
     try:
-        reverse(HANDLER)
+        reverse(HANDLER, urlconf=settings.ROOT_URLCONF)
     except NoReverseMatch:
         hint = 'Add path("tasks/", include("djangae.tasks.urls")) to your urlpatterns.'
         yield SetupFault("The URL that djangae's tasks are delivered to is missing.", hint)
-    if not getattr(settings, "CLOUD_TASKS_LOCATION", None):
+    if not _get_location():
         hint = 'Set it to the region of your queues, such as "europe-west1".'
         yield SetupFault("CLOUD_TASKS_LOCATION is not set.", hint)
 
@@ -193,20 +197,25 @@ def check_setup() -> None:
         raise ConfigurationError(f"DjangaeBackend cannot be used. {fault.text} {fault.hint}")
 
 
+def _get_location() -> str:
+    return getattr(settings, "CLOUD_TASKS_LOCATION", None) or ""
+
+
 def _send(task: str, arguments: str, options: dict[str, Any], delay: timedelta) -> None:
-    from google.api_core.exceptions import AlreadyExists, GoogleAPIError
+    from google.api_core import exceptions, retry
     from google.auth.exceptions import GoogleAuthError
 
     if delay > timedelta(0):
         # Not _countdown: where USE_TZ is off, defer() takes the local time for UTC.
         options["_eta"] = datetime.now(timezone.utc) + min(delay, LONGEST_DELAY)
+    passes = (exceptions.ServiceUnavailable, exceptions.DeadlineExceeded, exceptions.InternalServerError)
+    repeat = retry.Retry(retry.if_exception_type(*passes), initial=0.1, maximum=2, timeout=PATIENCE_SECONDS)
     try:
-        import_module("djangae.tasks.deferred").defer(run_task, task, arguments, **options)
-    except AlreadyExists:
+        repeat(import_module("djangae.tasks.deferred").defer)(run_task, task, arguments, **options)
+    except exceptions.AlreadyExists:
         logger.debug("%s is on the queue already.", task)
-    except (GoogleAPIError, GoogleAuthError, OSError) as error:
-        sentence = " ".join(str(error).split())
-        raise BackendUnreachable(
-            f"Cloud Tasks did not take a task for queue '{options['_queue'] or 'default'}' ({type(error).__name__}: "
-            f"{sentence}). See that the queue exists, and that this service may put tasks on it."
-        ) from error
+    except (exceptions.GoogleAPIError, GoogleAuthError, OSError) as error:
+        cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
+        project = import_module("djangae.tasks").cloud_tasks_project()
+        queue = CloudQueue(project, _get_location(), options["_queue"] or DEFAULT_QUEUE)
+        raise BackendUnreachable(queue.explain(cause)) from error
