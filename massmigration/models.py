@@ -1,7 +1,8 @@
 """What is stored, in the database that is migrated; only ``recorder.py`` writes it.
 
 Rows are found by their key, or by the one field that carries an index: on Datastore and Firestore one explicit index
-makes all other fields of a model unsearchable, which keeps their many writes cheap.
+makes all other fields of a model unsearchable, which keeps their many writes cheap. Their order is that of their keys:
+by an unsearchable field Datastore would find no row at all.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class MigrationAttempt(models.Model):
     class Meta:
         app_label = "massmigration"
         db_table = "massmigration_attempt"
-        ordering = ["started_at"]
+        ordering = ["uuid"]
         default_permissions = ("view",)
 
     def __str__(self) -> str:
@@ -150,7 +151,7 @@ class MigrationFailure(models.Model):
     class Meta:
         app_label = "massmigration"
         db_table = "massmigration_failure"
-        ordering = ["failed_at"]
+        ordering = ["id"]
         default_permissions = ("view",)
 
     def __str__(self) -> str:

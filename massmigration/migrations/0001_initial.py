@@ -38,7 +38,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "massmigration_attempt",
-                "ordering": ["started_at"],
+                "ordering": ["uuid"],
                 "default_permissions": ("view",),
             },
         ),
@@ -86,7 +86,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "massmigration_failure",
-                "ordering": ["failed_at"],
+                "ordering": ["id"],
                 "default_permissions": ("view",),
             },
         ),
