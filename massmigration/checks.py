@@ -17,9 +17,11 @@ from django.core.management import get_commands
 from django.db import connections
 from django.http.request import validate_host
 
-from massmigration.backends.base import get_backend
-from massmigration.backends.callers import is_emulated
+from massmigration.backends import djangae
+from massmigration.backends.base import BaseBackend, get_backend
+from massmigration.backends.callers import is_app_engine, is_emulated
 from massmigration.backends.cloudtasks import CloudTasksBackend, find_missing_settings, get_task_path
+from massmigration.backends.djangae import DjangaeBackend
 from massmigration.backends.local import check_interpreter, find_log_dir_fault
 from massmigration.conf import SETTING_NAMES, conf
 from massmigration.definitions.base import BaseMigration
@@ -56,6 +58,7 @@ def register_checks() -> None:
     checks.register(check_settings, TAG)
     checks.register(check_migrations, TAG)
     checks.register(check_cloud_tasks, TAG)
+    checks.register(check_djangae, TAG)
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -114,7 +117,7 @@ def check_migrations(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 
 def check_cloud_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check what CloudTasksBackend needs (E010, E011) and what hinders it (W004 to W006), if a migration runs on it."""
-    if not _uses_cloud_tasks():
+    if not _uses(CloudTasksBackend):
         return []
     until_then = "Until then migrations on CloudTasksBackend cannot be started."
     messages: list[checks.CheckMessage] = []
@@ -132,14 +135,35 @@ def check_cloud_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
     return messages
 
 
-def _uses_cloud_tasks() -> bool:
+def check_djangae(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check what DjangaeBackend needs (E012) and what hinders it (W006 to W008), if a migration runs on it."""
+    if not _uses(DjangaeBackend):
+        return []
+    messages: list[checks.CheckMessage] = [
+        checks.Error(f"DjangaeBackend cannot be used. {fault.text}", hint=fault.hint, id="massmigration.E012")
+        for fault in djangae.find_setup_faults()
+    ]
+    if not is_app_engine() and not is_emulated():
+        text = "DjangaeBackend is used off App Engine, where anybody can have djangae's handler run code of theirs."
+        hint = (
+            "The handler unpickles what comes with the header X-AppEngine-TaskName, which only App Engine takes off "
+            "requests from outside. Use massmigration.backends.cloudtasks.CloudTasksBackend, and take the URLs of "
+            "djangae.tasks out. For development, set TASKS_EMULATOR_HOST."
+        )
+        messages.append(checks.Warning(text, hint=hint, id="massmigration.W007"))
+    messages += [checks.Warning(text, hint=hint, id="massmigration.W008") for text, hint in djangae.find_wrappings()]
+    path = djangae.get_handler_path()
+    return messages if path is None else [*messages, *_check_redirect(path)]
+
+
+def _uses(backend: type[BaseBackend]) -> bool:
     try:
         loaded = [migration for migration in get_loader().migrations.values() if migration.backend]
     except ConfigurationError:
         loaded = []
     for migration in (BaseMigration("massmigration", "0000_check"), *loaded):
         try:
-            if isinstance(get_backend(migration), CloudTasksBackend):
+            if isinstance(get_backend(migration), backend):
                 return True
         except ConfigurationError:  # the other checks tell it
             continue

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from django.apps import apps
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch, resolve, reverse
 from django.utils.module_loading import import_string
 
 from massmigration.backends.base import RUN_SHARD, TASKS, BaseBackend
@@ -32,6 +32,7 @@ MIDDLEWARE: Final = (
     "djangae.tasks.middleware.TaskEnvironmentMiddleware",
     "djangae.tasks.middleware.task_environment_middleware",
 )
+LOGIN_MIDDLEWARE: Final = "django.contrib.auth.middleware.LoginRequiredMiddleware"
 
 DEFER_KEYWORDS: Final = ("_headers", "_instance", "_queue", "_service", "_url", "_version")
 """What a migration may say in ``backend_params["defer_kwargs"]``: where its tasks go."""
@@ -181,14 +182,38 @@ def find_setup_faults() -> Iterator[SetupFault]:
             yield SetupFault(f"{app} is not in INSTALLED_APPS.", f'Add "{app}" to INSTALLED_APPS.')
     if not set(MIDDLEWARE) & set(settings.MIDDLEWARE):
         yield SetupFault("The middleware of djangae's tasks is missing.", f'Add "{MIDDLEWARE[0]}" to MIDDLEWARE.')
-    try:
-        reverse(HANDLER, urlconf=settings.ROOT_URLCONF)
-    except NoReverseMatch:
+    if get_handler_path() is None:
         hint = 'Add path("tasks/", include("djangae.tasks.urls")) to your urlpatterns.'
         yield SetupFault("The URL that djangae's tasks are delivered to is missing.", hint)
     if not _get_location():
         hint = 'Set it to the region of your queues, such as "europe-west1".'
         yield SetupFault("CLOUD_TASKS_LOCATION is not set.", hint)
+
+
+def find_wrappings() -> Iterator[SetupFault]:
+    """Yield what the site puts around each of its views, and what djangae's handler of tasks cannot bear."""
+    path = get_handler_path()
+    if path is None:
+        return
+    view = resolve(path, urlconf=settings.ROOT_URLCONF).func
+    decorate = "from djangae.tasks.handlers import deferred_handler, and call {} in the module of ROOT_URLCONF."
+    for alias, database in settings.DATABASES.items():
+        if database.get("ATOMIC_REQUESTS") and alias not in getattr(view, "_non_atomic_requests", ()):
+            text = f"ATOMIC_REQUESTS of database '{alias}' makes one transaction of all batches of a slice."
+            hint = f'django.db.transaction.non_atomic_requests(using="{alias}")(deferred_handler)'
+            yield SetupFault(text, decorate.format(hint))
+    if LOGIN_MIDDLEWARE in settings.MIDDLEWARE and getattr(view, "login_required", True):
+        text = "LoginRequiredMiddleware sends each task to the login page, so none is worked on."
+        hint = "django.contrib.auth.decorators.login_not_required(deferred_handler)"
+        yield SetupFault(text, decorate.format(hint))
+
+
+def get_handler_path() -> str | None:
+    """Return the path that djangae's tasks are delivered to, or None if the site's URLs do not have it."""
+    try:
+        return reverse(HANDLER, urlconf=settings.ROOT_URLCONF)
+    except NoReverseMatch:
+        return None
 
 
 def check_setup() -> None:
