@@ -7,7 +7,7 @@ import re
 import warnings
 from typing import Final
 
-# What filterwarnings of pytest takes: action, beginning of the message, category, and the module that warns, if it is one.
+# What filterwarnings of pytest takes: action, beginning of the message, category, and the one module that warns.
 FILTERS: Final = (
     "ignore:You are using a :FutureWarning:google.api_core._python_version_support",
     "ignore:The 'warn' method is deprecated:DeprecationWarning:gcloudc.db.backends.common.helpers",
