@@ -52,6 +52,7 @@ class Key:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         self.signer = crypt.RSASigner.from_string(pem, key_id)
+        self.nameless_signer = crypt.RSASigner.from_string(pem)
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, key_id)])
         now = datetime.datetime.now(datetime.timezone.utc)
         certificate = (
@@ -161,8 +162,8 @@ def claim(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in claims.items() if value is not None}
 
 
-def make_token(key: Key, **changes: Any) -> str:
-    return jwt.encode(key.signer, claim(**changes)).decode()
+def make_token(key: Key, *, nameless: bool = False, **changes: Any) -> str:
+    return jwt.encode(key.nameless_signer if nameless else key.signer, claim(**changes)).decode()
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -263,6 +264,7 @@ HOSTILE = [
     Case("another key under Google's name", lambda google, forger: bearer(make_token(forger))),
     Case("a key that nobody knows", lambda google, forger: bearer(make_token(Key("other")))),
     Case("a key without a name", unsigned({"alg": "RS256"})),
+    Case("Google's key without its name", lambda google, _: bearer(make_token(google, nameless=True))),
     Case("a name of a key that is a list", unsigned({"alg": "RS256", "kid": ["google-1"]})),
     Case("algorithm none", unsigned({"alg": "none", "kid": "google-1"})),
     Case("no signature", unsigned({"alg": "RS256", "kid": "google-1"})),
