@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import secrets
@@ -76,12 +77,20 @@ def claim(
         pattern: A shard whose batch size and rate a fresh one begins with.
     """
     bound = get_max_workers(migration, db_alias)
+
+    def take() -> MigrationShard | None:
+        taken = copy.copy(shard)  # if this is rolled back and repeated, it has to begin with what was read
+        is_taken = recorder.claim_shard(taken, db_alias, worker, conf.lease_seconds, bound, pattern)
+        return taken if is_taken else None
+
     try:
-        return run_write(
-            db_alias, lambda: recorder.claim_shard(shard, db_alias, worker, conf.lease_seconds, bound, pattern)
-        )
+        taken = run_write(db_alias, take)
     except DatabaseLocked:  # by an operation that takes long, most likely: it is alive
         return False
+    if taken is None:
+        return False
+    vars(shard).update(vars(taken))
+    return True
 
 
 def release(shard: MigrationShard, db_alias: str, *, rest_seconds: float = 0, waiting_for: str = "") -> None:
