@@ -32,8 +32,9 @@ def read_standing(key: str, db_alias: str) -> Standing:
         key: The migration's key.
         db_alias: The database.
     """
-    row = MigrationRecord.objects.using(db_alias).filter(pk=key).values_list("status", "attempt_uuid").first()
-    standing = Standing(*row) if row else _NOT_RUN
+    # As a whole: on Datastore two fields of it would need an index of their own.
+    record = MigrationRecord.objects.using(db_alias).filter(pk=key).first()
+    standing = Standing(record.status, record.attempt_uuid) if record is not None else _NOT_RUN
     _cache[db_alias, key] = time.monotonic(), standing
     return standing
 
