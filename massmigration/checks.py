@@ -191,7 +191,7 @@ def _check_redirect(path: str) -> Iterator[checks.CheckMessage]:
             "SECURE_SSL_REDIRECT is on, but App Engine delivers tasks without TLS and follows no redirects, so none "
             "arrives."
         )
-        hint = f'Add r"^{path.lstrip("/")}$" to SECURE_REDIRECT_EXEMPT.'
+        hint = f'Add r"^{path.lstrip("/").removesuffix("run/")}" to SECURE_REDIRECT_EXEMPT.'
         yield checks.Warning(text, hint=hint, id="massmigration.W006")
 
 
