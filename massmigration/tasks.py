@@ -11,13 +11,14 @@ from typing import Final
 
 from django.utils import timezone
 
-from massmigration import recorder
+from massmigration import logs, recorder
 from massmigration.backends.base import RUN_SHARD, BaseBackend, get_backend
 from massmigration.conf import conf
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine import slice as slices
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.leases import claim, get_max_workers, is_claimable, is_live, make_worker_name, release
+from massmigration.engine.lines import get_fields
 from massmigration.engine.sharding import split_largest
 from massmigration.exceptions import LoadError
 from massmigration.loader import get_loader
@@ -41,10 +42,8 @@ def run_shard(shard_id: str, db_alias: str) -> None:
     shard = recorder.get_shard(shard_id, db_alias)
     if shard is None or not is_wanted(shard.key, db_alias, shard.attempt_uuid):
         return
-    try:
-        migration = get_loader().get(shard.key)
-    except LoadError as error:  # deployed without its file: the shard rests until it is back
-        logger.warning("%s", error)
+    migration = _load(shard.key, db_alias, shard.attempt_uuid)
+    if migration is None:
         return
     if not is_claimable(shard) or not claim(shard, migration, db_alias, make_worker_name()):
         return  # another delivery works on it; whatever becomes of that one, the watch goes on
@@ -76,18 +75,33 @@ def watch(key: str, db_alias: str, attempt: str) -> None:
     due_at = stored.watch_due_at if stored is not None else None
     if due_at is not None and (due_at - now).total_seconds() > conf.watch_seconds / 4:
         return  # another one comes later: one watch is enough
-    try:
-        migration = get_loader().get(key)
-    except LoadError as error:  # its file may come back with the next deploy
-        logger.warning("%s", error)
+    migration = _load(key, db_alias, attempt_uuid)
+    if migration is None:
+        nameless = BaseMigration(*key.split(":"))
+        enqueue_watch(get_backend(nameless), key, db_alias, attempt_uuid)
         return
     make_finish_if_due(migration, db_alias, attempt_uuid)
     backend = get_backend(migration)
     for shard in _find_lost(migration, db_alias, attempt_uuid, now):
-        logger.warning("%s: shard %s has lost its worker or its task, and is enqueued again", key, shard.pk)
+        logger.warning(
+            "%s: shard %s has lost its worker or its task, and is enqueued again",
+            key,
+            shard.pk,
+            extra=get_fields(shard, db_alias, "lost"),
+        )
         _enqueue(backend, shard, db_alias, f"found {now:%Y-%m-%dT%H:%M:%S}")
         recorder.note_enqueued(shard, db_alias)
     enqueue_watch(backend, key, db_alias, attempt_uuid)
+
+
+def _load(key: str, db_alias: str, attempt_uuid: uuid.UUID) -> BaseMigration | None:
+    """Return the definition; None if this version of the code has none, so that the run rests until one has."""
+    try:
+        return get_loader().get(key)
+    except LoadError as error:
+        extra = logs.fields(event="missing", key=key, db_alias=db_alias, attempt=attempt_uuid)
+        logger.warning("%s", error, extra=extra)
+        return None
 
 
 def _find_next(shard: MigrationShard, migration: BaseMigration, db_alias: str, outcome: str) -> list[MigrationShard]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from django.db import connections
 
-from massmigration import recorder
+from massmigration import logs, recorder
 from massmigration.conf import conf
 from massmigration.database import is_transient
 from massmigration.definitions.base import BaseMigration
@@ -66,7 +66,13 @@ def work(
             failing_since = failing_since or time.monotonic()
             if not is_transient(error) or time.monotonic() - failing_since > DATABASE_PATIENCE_SECONDS:
                 raise
-            logger.warning("%s: database '%s' does not answer: %s", migration.key, db_alias, error)
+            logger.warning(
+                "%s: database '%s' does not answer: %s",
+                migration.key,
+                db_alias,
+                error,
+                extra=logs.fields(event="no_answer", key=migration.key, db_alias=db_alias, attempt=attempt_uuid),
+            )
             connections[db_alias].close()
         if shard is None or failing_since is not None:
             time.sleep(poll_seconds)

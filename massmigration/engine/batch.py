@@ -11,11 +11,12 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
-from massmigration import recorder
+from massmigration import logs, recorder
 from massmigration.conf import conf
 from massmigration.database import is_transient, run_write, write_transaction
 from massmigration.engine.behaviour import Batch, Kind, Written
 from massmigration.engine.failures import SwallowedDatabaseError, get_repr, is_passing, make_failure
+from massmigration.engine.lines import get_fields, note_repeat
 from massmigration.engine.pacing import Pacer
 from massmigration.exceptions import FenceLost, InvalidDefinition, RetryLater
 from massmigration.models import MigrationFailure, MigrationShard
@@ -91,7 +92,7 @@ class BatchRunner:
                     return True
                 self.kind.note_error()
                 if retries_left > 0 and is_passing(error, self.kind.migration):
-                    logger.warning("%s: a batch is repeated after %s", self.shard.key, error)
+                    note_repeat(self.shard, self.db_alias, error)
                     retries_left -= 1
                     time.sleep(random.uniform(delay / 2, delay))
                     delay *= 2
@@ -148,6 +149,9 @@ class BatchRunner:
         operates_inside = kind.operates_inside or kind.insists
         if batch is not None and not operates_inside:
             self._operate(batch)
+            if kind.saves_itself:
+                self._note_advance(self._get_progress(batch, Written()), is_written=False)
+                return batch
         with write_transaction(kind.work_alias):
             if batch is None:
                 batch = self._fetch(limit)
@@ -162,12 +166,13 @@ class BatchRunner:
             fields = self._get_progress(batch, written)
             if kind.work_alias == self.db_alias:
                 recorder.advance_shard(self.shard, self.db_alias, **fields)
-        self._note_advance(fields)
+        self._note_advance(fields, is_written=kind.work_alias == self.db_alias)
         return batch
 
-    def _note_advance(self, fields: dict[str, Any]) -> None:
-        if self.kind.work_alias != self.db_alias:
-            # Two databases have no common commit: a crash here repeats the batch, but loses nothing.
+    def _note_advance(self, fields: dict[str, Any], *, is_written: bool) -> None:
+        if not is_written:
+            # What was saved before, or in another database, has no common commit with the cursor: a crash here repeats
+            # the batch, but loses nothing. While others are in the way, only the cursor is written again.
             run_write(self.db_alias, lambda: recorder.advance_shard(self.shard, self.db_alias, **fields))
         for name, value in fields.items():
             setattr(self.shard, name, value)
@@ -250,6 +255,7 @@ class BatchRunner:
             "%s: a batch is committed, but something that ran after its commit failed",
             self.shard.key,
             exc_info=error,
+            extra=get_fields(self.shard, self.db_alias, "after_commit", error_class=logs.get_class_name(error)),
         )
         for field in ("cursor", "processed", "changed", "left_matching", "batches", "upper"):
             setattr(self.shard, field, getattr(stored, field))

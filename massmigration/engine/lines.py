@@ -41,6 +41,16 @@ def get_fields(shard: MigrationShard, db_alias: str, event: str, **values: Any) 
     )
 
 
+def note_repeat(shard: MigrationShard, db_alias: str, error: BaseException) -> None:
+    """Write the line of a batch that is repeated, because what it met passes by itself."""
+    logger.warning(
+        "%s: a batch is repeated after %s",
+        shard.key,
+        error,
+        extra=get_fields(shard, db_alias, "repeat", error_class=logs.get_class_name(error)),
+    )
+
+
 class SliceLines:
     """Measures a visit and writes its lines.
 
