@@ -91,7 +91,12 @@ class Survey:
     @property
     def rows(self) -> int:
         """About how many rows there are; exactly so many if the survey is complete."""
-        return sum(len(stretch.keys) for stretch in self.stretches) + round(sum(self._list_guessed()))
+        return self.keys_read + round(sum(self._list_guessed()))
+
+    @property
+    def keys_read(self) -> int:
+        """How many keys were read: there are at least so many rows."""
+        return sum(len(stretch.keys) for stretch in self.stretches)
 
     @property
     def is_trusted(self) -> bool:
@@ -115,7 +120,7 @@ class Survey:
     def find_bounds(self, parts: int) -> list[Any]:
         """Return at most ``parts - 1`` rising keys that divide the rows equally. They need not exist."""
         guessed = self._list_guessed()
-        total = sum(len(stretch.keys) for stretch in self.stretches) + sum(guessed)
+        total = self.keys_read + sum(guessed)
         targets = [total * number / parts for number in range(1, parts)]
         bounds: list[Any] = []
         before = 0.0

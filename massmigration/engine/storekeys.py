@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import DatabaseError, connections
 from django.db.models import QuerySet
 
@@ -61,7 +62,10 @@ class StoreKeys:
         self.query_count += 1
         self.connection.ensure_connection()
         with self.connection.wrap_database_errors:
-            found = self.connection.transform_django_query(rows.query, True)  # type: ignore[attr-defined]
+            try:
+                found = self.connection.transform_django_query(rows.query, True)  # type: ignore[attr-defined]
+            except EmptyResultSet:  # none(), or one of no values
+                return []
             if order and any(branch.filters for branch in found.queries):  # a child's rows lie among its parent's
                 return []
             found.only_return_keys = True

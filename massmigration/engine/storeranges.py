@@ -30,10 +30,10 @@ PROBES_PER_RANGE: Final = 4
 RANGE_PROBES: Final = 96
 """and for all of them."""
 
-LARGEST_OF: Final = 8
+LARGEST_OF: Final = 6
 """So many ranges are compared for the largest."""
 
-SIZE_PROBES: Final = 4
+SIZE_PROBES: Final = 10
 """The most probes for the size of each, after the first."""
 
 CUT_PROBES: Final = 16
@@ -99,21 +99,22 @@ def find_stored_cut(table: Table, ranges: list[KeyRange], least_rows: int) -> tu
 
     Args:
         table: The author's queryset, on a document store.
-        ranges: What is left of ranges; the first eight are looked at.
+        ranges: What is left of ranges; the first six are looked at.
         least_rows: How many rows are worth it.
     """
-    largest: tuple[int, Survey] | None = None
+    largest: tuple[int, int, Survey] | None = None
     for number, keys in enumerate(ranges[:LARGEST_OF]):
         reader, space = _open(table, keys)
         if space is None:
             return None
         survey = Survey(reader, space)
         survey.refine(2, SIZE_PROBES)
-        if largest is None or survey.rows > largest[1].rows:
-            largest = number, survey
+        size = survey.rows if survey.is_trusted else survey.keys_read
+        if largest is None or size > largest[0]:
+            largest = size, number, survey
     if largest is None:
         return None
-    number, survey = largest
+    _, number, survey = largest
     survey.refine(2, CUT_PROBES)
     middles = survey.find_bounds(2) if survey.rows >= least_rows else []
     if not middles or len(survey.reader.read(middles[0], None, PROBE_KEYS)) < PROBE_KEYS:
