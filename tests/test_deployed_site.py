@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -19,6 +20,7 @@ import pytest
 
 from tests.deployment import KEY, MODULES, PLATFORMS, ROOT, get_environment, list_upload, manage, needs, read_yaml
 
+UPLOADED = "massmigration was taken from the upload"
 HOSTS = {"App Engine": "v1-dot-project.ew.r.appspot.com", "Cloud Run": "site-123.europe-west1.run.app"}
 
 
@@ -31,6 +33,8 @@ def upload(tmp_path_factory) -> Path:
         target = project / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, target)
+    with (project / "massmigration" / "__init__.py").open("a") as module:  # or another one could be meant
+        module.write(f"\nimport sys\nprint({UPLOADED!r}, file=sys.stderr)\n")
     shutil.rmtree(project / "example_project" / "static-root", ignore_errors=True)
     done = manage(project, "collectstatic", "--noinput")
     assert done.returncode == 0, done.stderr
@@ -50,11 +54,13 @@ class Site:
     Args:
         port: Of the server.
         host: The name that visitors know it by.
+        log: What the server writes.
     """
 
-    def __init__(self, port: int, host: str) -> None:
+    def __init__(self, port: int, host: str, log: Path) -> None:
         self.address = f"http://127.0.0.1:{port}"
         self.host = host
+        self.log = log
         self.cookies: dict[str, str] = {}
 
     def get(self, path: str, *, scheme: str = "https", host: str = "", data: dict[str, str] | None = None) -> Any:
@@ -76,12 +82,11 @@ class Site:
 
 
 def get_command(platform: str) -> str:
-    """Return the command that the platform runs, with this interpreter's gunicorn."""
+    """Return the very command that the platform runs."""
     if platform == "App Engine":
-        command = read_yaml("app.yaml")["entrypoint"]
-    else:
-        (command,) = re.findall(r"(?m)^CMD exec (.+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
-    return f"exec {sys.executable} -m {command}"
+        return f"exec {read_yaml('app.yaml')['entrypoint']}"
+    (command,) = re.findall(r"(?m)^CMD (exec .+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    return str(command)
 
 
 @pytest.fixture(scope="module", params=PLATFORMS)
@@ -104,13 +109,14 @@ def site(request, upload, tmp_path_factory) -> Iterator[Site]:
         done = manage(upload, *command.split(), **values)
         assert done.returncode == 0, done.stderr
     environment = get_environment(upload, **values)
+    environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), environment["PATH"]))
     if platform == "App Engine":
         del environment["PYTHONPATH"]  # the entrypoint itself has to find everything
     with (directory / "log").open("w") as log:
         server = subprocess.Popen(
             ["sh", "-c", get_command(platform)], env=environment, cwd=upload, stdout=log, stderr=log
         )
-    served = Site(port, HOSTS[platform])
+    served = Site(port, HOSTS[platform], directory / "log")
     try:
         deadline = time.monotonic() + 60
         while True:
@@ -130,6 +136,10 @@ def site(request, upload, tmp_path_factory) -> Iterator[Site]:
 def test_it_warms_up_over_plain_http(site):
     answer = site.get("/_ah/warmup", scheme="http")
     assert (answer.status, answer.text) == (200, "Warm; 5 mass migrations.\n")
+
+
+def test_it_runs_the_massmigration_that_was_uploaded(site):
+    assert UPLOADED in site.log.read_text()
 
 
 def test_visitors_are_led_to_https_and_strangers_names_are_refused(site):
