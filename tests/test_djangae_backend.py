@@ -18,6 +18,7 @@ from massmigration.backends.djangae import (
     run_task,
 )
 from massmigration.exceptions import BackendNotInstalled, ConfigurationError
+from tests.markdown import read
 
 
 @pytest.fixture
@@ -75,3 +76,8 @@ def test_what_is_deferred_calls_our_tasks_and_nothing_else(monkeypatch, caplog):
         run_task(task, json.dumps(arguments))
         assert repr(task) in caplog.records[-1].getMessage()
     assert len(calls) == len(TASKS)
+
+
+def test_the_keywords_of_defer_are_documented_and_no_others():
+    rows = read("djangae.md").get_section("What a migration can say").rows
+    assert sorted(row[0].strip("`") for row in rows) == sorted(DEFER_KEYWORDS)

@@ -245,7 +245,7 @@ def test_every_signal_is_documented_and_no_other():
 
 
 def test_the_methods_of_a_backend_are_documented():
-    spans = " ".join(read("running.md").get_section("A backend of one's own").code_spans)
+    spans = " ".join(read("backends.md").get_section("A backend of one's own").code_spans)
     for name in vars(BaseBackend):
         if not name.startswith("_"):
             assert name in spans, name

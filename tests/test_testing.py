@@ -8,6 +8,8 @@ from django.db import transaction
 from massmigration import api, states, testing
 from massmigration.backends.base import RUN_SHARD
 from massmigration.testing import MemoryQueueBackend, run_migration
+from massmigration.testing.harness import BackendHarness
+from tests.markdown import read
 from tests.testapp.models import City
 
 NAMES = "testapp:0001_names"
@@ -73,3 +75,11 @@ def test_a_name_counts_once_and_only_after_the_commit(queue):
     for name in ("a", "b", "", ""):
         queue(None, {}).enqueue(RUN_SHARD, {}, db_alias="default", name=name)
     assert [message.name for message in queue.waiting] == ["a", "b", "", ""]
+
+
+def test_what_authors_override_in_the_suite_is_documented():
+    rows = read("backends.md").get_section("The conformance suite").rows
+    documented = {row[0].strip("`").removesuffix("()") for row in rows}
+    names = list(vars(BackendHarness))
+    hooks = names[: names.index("setUp")]  # what stands above it in the class
+    assert documented == {name for name in hooks if not name.startswith("_")}
