@@ -186,8 +186,8 @@ def _get_word(message: Any, field_name: str) -> str:
 
 def _list_mutations(request: Any) -> list[str]:
     keys = []
-    for mutation in request["mutations"]:
-        mutation = getattr(mutation, "_pb", mutation)
+    for wrapped in request["mutations"]:
+        mutation = getattr(wrapped, "_pb", wrapped)
         operation = getattr(mutation, mutation.WhichOneof("operation"))
         path = getattr(operation, "key", operation).path[-1]
         keys.append(f"{path.kind} {path.name or path.id}")
@@ -196,8 +196,8 @@ def _list_mutations(request: Any) -> list[str]:
 
 def _list_writes(request: Any) -> list[str]:
     keys = []
-    for write in request["writes"]:
-        write = getattr(write, "_pb", write)
+    for wrapped in request["writes"]:
+        write = getattr(wrapped, "_pb", wrapped)
         name = write.update.name if write.WhichOneof("operation") == "update" else write.delete
         keys.append(" ".join(name.split("/")[-2:]))
     return keys
