@@ -6,27 +6,22 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from django.db import connections, transaction
-
 from massmigration import logs, recorder, states
 from massmigration.backends.base import get_backend, get_backend_path
 from massmigration.database import run_write
 from massmigration.databases import check_database
 from massmigration.definitions.base import BaseMigration
-from massmigration.engine.failures import describe
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.leases import is_live
 from massmigration.exceptions import (
-    BackendUnreachable,
     IllegalMove,
-    MassMigrationError,
 )
+from massmigration.launching import launch_after_commit
 from massmigration.loader import get_loader
-from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
+from massmigration.models import MigrationAttempt, MigrationRecord
 from massmigration.readiness import check_definition, check_dependencies
 from massmigration.recorder import Author
 from massmigration.retrying import open_failed, open_in_parts
-from massmigration.watching import enqueue_watch
 
 
 def start(
@@ -86,7 +81,7 @@ def start(
 
     run_write(db_alias, write)
     if enqueue:
-        _launch_after_commit(migration, db_alias, attempt.uuid, author)
+        launch_after_commit(migration, db_alias, attempt.uuid, author)
     return _get_record(migration.key, db_alias)
 
 
@@ -202,7 +197,7 @@ def _go_on(migration: BaseMigration, db_alias: str, author: Author, action: str,
     if attempts:
         make_finish_if_due(migration, db_alias, attempts[-1])
         if enqueue:
-            _launch_after_commit(migration, db_alias, attempts[-1], author)
+            launch_after_commit(migration, db_alias, attempts[-1], author, may_fail=action != "recover")
     return _get_record(migration.key, db_alias)
 
 
@@ -254,47 +249,6 @@ def _refuse_now(key: str, db_alias: str, action: str) -> IllegalMove:
     """Return the refusal for a move that somebody else forestalled."""
     record = recorder.get_record(key, db_alias)
     return recorder.refuse(key, db_alias, action, record.status if record is not None else states.NOT_RUN)
-
-
-def _launch_after_commit(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, author: Author) -> None:
-    def launch() -> None:
-        shards = recorder.get_shards(attempt_uuid, db_alias)
-        ready = [shard.pk for shard in shards if shard.status == MigrationShard.READY]
-        try:
-            backend = get_backend(migration)
-            log_path = backend.launch(migration.key, db_alias, attempt_uuid, ready)
-            enqueue_watch(backend, migration.key, db_alias, attempt_uuid)
-        except Exception as error:
-            sentence = str(error) if isinstance(error, MassMigrationError) else describe(error)
-            cause = logs.Cause(error)
-            run_write(
-                db_alias,
-                lambda: recorder.move(
-                    migration.key,
-                    db_alias,
-                    "fail",
-                    author,
-                    of_attempt=attempt_uuid,
-                    detail=sentence,
-                    reason=states.BACKEND_UNREACHABLE,
-                    error=sentence,
-                    cause=cause,
-                ),
-            )
-            if is_nested:  # Django would log what is raised as a second error
-                return
-            raise BackendUnreachable(
-                f"{migration.key} could not be handed to its backend on database '{db_alias}': {sentence} Retry it "
-                "when the cause is mended.",
-                key=migration.key,
-                db_alias=db_alias,
-            ) from error
-        if log_path:
-            run_write(db_alias, lambda: recorder.update_attempt(attempt_uuid, db_alias, log_path=log_path))
-
-    # In a request's transaction nobody is left to catch the error: the record tells it.
-    is_nested = connections[db_alias].in_atomic_block
-    transaction.on_commit(launch, using=db_alias, robust=is_nested)
 
 
 def _get_record(key: str, db_alias: str) -> MigrationRecord:

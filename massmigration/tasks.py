@@ -48,9 +48,9 @@ def run_shard(shard_id: str, db_alias: str) -> None:
     if not is_claimable(shard) or not claim(shard, migration, db_alias, make_worker_name()):
         return  # another delivery works on it; whatever becomes of that one, the watch goes on
     backend = get_backend(migration)
-    if is_unwatched(shard.attempt_uuid, db_alias):
-        enqueue_watch(backend, shard.key, db_alias, shard.attempt_uuid)
     try:
+        if is_unwatched(shard.attempt_uuid, db_alias):
+            enqueue_watch(backend, shard.key, db_alias, shard.attempt_uuid)
         outcome = slices.Slice(shard, migration, db_alias, seconds=backend.slice_seconds).run()
     except Exception:
         with suppress(Exception):  # the task is delivered again, and shall not find its own lease

@@ -1,0 +1,89 @@
+"""Hands an attempt to its backend, after the commit of what made its shards ready."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+from django.db import connections, transaction
+
+from massmigration import logs, recorder, states
+from massmigration.backends.base import get_backend
+from massmigration.database import run_write
+from massmigration.definitions.base import BaseMigration
+from massmigration.engine.failures import describe
+from massmigration.exceptions import BackendUnreachable, MassMigrationError
+from massmigration.models import MigrationShard
+from massmigration.recorder import Author
+from massmigration.watching import enqueue_watch
+
+logger = logging.getLogger("massmigration")
+
+
+def launch_after_commit(
+    migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, author: Author, *, may_fail: bool = True
+) -> None:
+    """Set the ready shards of an attempt going, once the transaction that is open now is committed.
+
+    Args:
+        migration: The definition.
+        db_alias: The database.
+        attempt_uuid: The attempt.
+        author: Who does it.
+        may_fail: Whether the record fails if the backend does not take the work. A recovery leaves it as it was, so
+            that the next one tries again by itself.
+
+    Raises:
+        BackendUnreachable: It did not; raised only outside a transaction, where somebody is left to catch it.
+    """
+    is_nested = connections[db_alias].in_atomic_block
+
+    def launch() -> None:
+        try:
+            _launch(migration, db_alias, attempt_uuid)
+        except Exception as error:
+            sentence = str(error) if isinstance(error, MassMigrationError) else describe(error)
+            if may_fail:
+                _fail(migration.key, db_alias, attempt_uuid, author, sentence, error)
+            else:
+                extra = logs.fields(event="unreachable", key=migration.key, db_alias=db_alias, attempt=attempt_uuid)
+                logger.warning("%s could not be recovered: %s", migration.key, sentence, extra=extra)
+            if is_nested:  # Django would log what is raised as a second error, and the record tells it
+                return
+            raise BackendUnreachable(
+                f"{migration.key} could not be handed to its backend on database '{db_alias}': {sentence} "
+                f"{'Retry' if may_fail else 'Recover'} it when the cause is mended.",
+                key=migration.key,
+                db_alias=db_alias,
+            ) from error
+
+    transaction.on_commit(launch, using=db_alias, robust=is_nested)
+
+
+def _launch(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID) -> None:
+    shards = recorder.get_shards(attempt_uuid, db_alias)
+    ready = [shard.pk for shard in shards if shard.status == MigrationShard.READY]
+    backend = get_backend(migration)
+    log_path = backend.launch(migration.key, db_alias, attempt_uuid, ready)
+    enqueue_watch(backend, migration.key, db_alias, attempt_uuid)
+    if log_path:
+        run_write(db_alias, lambda: recorder.update_attempt(attempt_uuid, db_alias, log_path=log_path))
+
+
+def _fail(
+    key: str, db_alias: str, attempt_uuid: uuid.UUID, author: Author, sentence: str, error: BaseException
+) -> None:
+    run_write(
+        db_alias,
+        lambda: recorder.move(
+            key,
+            db_alias,
+            "fail",
+            author,
+            of_attempt=attempt_uuid,
+            detail=sentence,
+            reason=states.BACKEND_UNREACHABLE,
+            error=sentence,
+            cause=logs.Cause(error),
+        ),
+    )

@@ -1,0 +1,359 @@
+"""Runs on a queue go on although tasks, workers, files and the queue itself get lost."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError
+from django.utils import timezone
+
+from massmigration import api, executor, recorder, states, tasks
+from massmigration.backends.base import RUN_SHARD, WATCH
+from massmigration.exceptions import BackendUnreachable
+from massmigration.loader import clear_loader
+from massmigration.models import MigrationAttempt, MigrationShard
+from tests.conftest import needs_postgres
+from tests.engine.support import AUTHOR
+from tests.faults.queues import ListBackend
+from tests.testapp.models import City
+from tests.throwaway import throwaway_apps
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
+
+KEY = "watched:0001_visits"
+FILE = """\
+from massmigration import MapperMigration
+from tests.testapp.models import City
+
+
+class Migration(MapperMigration):
+    update_fields = ["visits"]
+    shard_count = 4
+    {more}
+
+    def get_queryset(self, db_alias):
+        return City.objects.using(db_alias)
+
+    def operation(self, city, db_alias):
+        city.visits += 1
+"""
+
+
+@pytest.fixture
+def throwaway(tmp_path, settings):
+    with throwaway_apps(tmp_path, settings) as apps:
+        yield apps
+
+
+@pytest.fixture
+def queue(settings):
+    settings.MASSMIGRATION_BACKEND = "tests.faults.queues.ListBackend"
+    settings.MASSMIGRATION_WATCH_SECONDS = 60
+    ListBackend.empty()
+    yield ListBackend
+    ListBackend.empty()
+
+
+@pytest.fixture
+def begin(queue, throwaway, db_alias):
+    """Start a run of 40 rows in 4 shards, plan it, and return its attempt; ``more`` are lines of the class."""
+
+    def run(more=""):
+        throwaway.make_app("watched", {"0001_visits.py": FILE.format(more=more)})
+        City.objects.using(db_alias).bulk_create([City(name=f"city {number}") for number in range(40)])
+        record = api.start_migration(KEY, db_alias)
+        deliver(queue, RUN_SHARD, 1)
+        return record.attempt_uuid
+
+    return run
+
+
+def deliver(queue, task, count):
+    """Deliver the first ``count`` tasks of this name."""
+    for _ in range(count):
+        found = next(one for one in queue.waiting if one[0] == task)
+        queue.waiting.remove(found)
+        queue.deliver(found)
+
+
+def get_waiting(queue, task):
+    return [json.loads(arguments) for name, arguments in queue.waiting if name == task]
+
+
+def get_places(db_alias, shards=4):
+    """Return how many of the shards may be worked at once: SQLite has one writer."""
+    return 1 if db_alias == "default" else shards
+
+
+def lose_tasks(queue):
+    queue.waiting[:] = [one for one in queue.waiting if one[0] != RUN_SHARD]
+
+
+def turn_clock(attempt_uuid, db_alias, seconds):
+    """Make all that was noted of the attempt older."""
+    ago = timedelta(seconds=seconds)
+    for attempt in MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid):
+        recorder.update_attempt(attempt_uuid, db_alias, watch_due_at=attempt.watch_due_at - ago)
+    for shard in MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid):
+        if shard.lease_expires_at:
+            shard.lease_expires_at -= ago
+        shard.enqueued_at -= ago
+        shard.save(using=db_alias)
+
+
+def get_ranges(attempt_uuid, db_alias):
+    return [shard for shard in recorder.get_shards(attempt_uuid, db_alias) if shard.kind == MigrationShard.RANGE]
+
+
+def finish(queue, attempt_uuid, db_alias):
+    """Deliver all that waits, and let the watch find the rest, until the run has ended."""
+    for _ in range(20):
+        while get_waiting(queue, RUN_SHARD):
+            deliver(queue, RUN_SHARD, 1)
+        if api.get_progress(KEY, db_alias).status not in states.ACTIVE:
+            break
+        turn_clock(attempt_uuid, db_alias, 100)
+        deliver(queue, WATCH, 1)
+    assert api.get_progress(KEY, db_alias).status == states.APPLIED
+    assert set(City.objects.using(db_alias).values_list("visits", flat=True)) == {1}
+
+
+def test_tasks_that_the_queue_lost_are_enqueued_again(begin, queue, db_alias):
+    attempt_uuid = begin()
+    assert len(get_waiting(queue, RUN_SHARD)) == get_places(db_alias)
+    lose_tasks(queue)
+    deliver(queue, WATCH, 1)
+    assert not get_waiting(queue, RUN_SHARD), "it came too early, as a task that is delivered twice does"
+    turn_clock(attempt_uuid, db_alias, 61)
+    tasks.watch(KEY, db_alias, str(attempt_uuid))
+    found = [arguments["shard_id"] for arguments in get_waiting(queue, RUN_SHARD)]
+    assert found == [shard.pk for shard in get_ranges(attempt_uuid, db_alias)][: get_places(db_alias)]
+    assert len(get_waiting(queue, WATCH)) == 1, "and it comes back itself"
+    finish(queue, attempt_uuid, db_alias)
+
+
+def test_a_watch_does_not_enqueue_what_was_enqueued_a_moment_ago(begin, queue, db_alias):
+    attempt_uuid = begin()
+    lose_tasks(queue)
+    recorder.update_attempt(attempt_uuid, db_alias, watch_due_at=timezone.now())
+    deliver(queue, WATCH, 1)
+    assert not get_waiting(queue, RUN_SHARD), "they may still wait in the queue"
+    finish(queue, attempt_uuid, db_alias)
+
+
+def test_a_shard_whose_worker_died_is_enqueued_again_when_its_lease_ends(begin, queue, db_alias):
+    attempt_uuid = begin()
+    dead = get_ranges(attempt_uuid, db_alias)[0]
+    assert recorder.claim_shard(dead, db_alias, "dead worker", 30, None)
+    queue.waiting[:] = [one for one in queue.waiting if dead.pk not in one[1]]
+    recorder.update_attempt(attempt_uuid, db_alias, watch_due_at=timezone.now())
+    deliver(queue, WATCH, 1)
+    assert dead.pk not in str(queue.waiting), "it may live"
+    turn_clock(attempt_uuid, db_alias, 61)
+    tasks.watch(KEY, db_alias, str(attempt_uuid))
+    assert [arguments["shard_id"] for arguments in get_waiting(queue, RUN_SHARD)].count(dead.pk) == 1
+    finish(queue, attempt_uuid, db_alias)
+
+
+@needs_postgres
+@pytest.mark.parametrize("db_alias", ["postgres"])
+def test_while_others_work_a_long_wait_behind_them_is_no_loss(begin, queue, db_alias):
+    attempt_uuid = begin()
+    busy = get_ranges(attempt_uuid, db_alias)[0]
+    lose_tasks(queue)
+    turn_clock(attempt_uuid, db_alias, 300)
+    assert recorder.claim_shard(busy, db_alias, "busy worker", 30, None)
+    tasks.watch(KEY, db_alias, str(attempt_uuid))
+    assert not get_waiting(queue, RUN_SHARD)
+    turn_clock(attempt_uuid, db_alias, 400)
+    recorder.renew_lease(busy.pk, busy.fence, db_alias, timezone.now() + timedelta(seconds=30))
+    tasks.watch(KEY, db_alias, str(attempt_uuid))
+    assert len(get_waiting(queue, RUN_SHARD)) == 3, "but a very long one is"
+
+
+def test_not_more_are_enqueued_than_may_work(begin, queue, db_alias):
+    attempt_uuid = begin("max_workers = 2")
+    expected = get_places(db_alias, 2)
+    assert len(get_waiting(queue, RUN_SHARD)) == expected
+    lose_tasks(queue)
+    turn_clock(attempt_uuid, db_alias, 100)
+    deliver(queue, WATCH, 1)
+    assert len(get_waiting(queue, RUN_SHARD)) == expected
+    finish(queue, attempt_uuid, db_alias)
+
+
+@pytest.mark.parametrize("action", ["pause", "cancel"])
+def test_the_watch_of_a_stopped_run_ends_and_resume_begins_a_new_one(begin, queue, db_alias, action):
+    attempt_uuid = begin()
+    getattr(executor, action)(KEY, db_alias, AUTHOR)
+    turn_clock(attempt_uuid, db_alias, 100)
+    while queue.waiting:
+        queue.deliver(queue.waiting.pop())
+    assert set(City.objects.using(db_alias).values_list("visits", flat=True)) == {0}
+    record = api.resume_migration(KEY, db_alias) if action == "pause" else api.start_migration(KEY, db_alias)
+    assert len(get_waiting(queue, WATCH)) == 1
+    finish(queue, record.attempt_uuid, db_alias)
+
+
+def test_watches_that_are_doubled_become_one_again(begin, queue, db_alias):
+    attempt_uuid = begin()
+    queue.waiting += [one for one in queue.waiting if one[0] == WATCH] * 3
+    turn_clock(attempt_uuid, db_alias, 61)
+    deliver(queue, WATCH, 4)
+    assert len(get_waiting(queue, WATCH)) == 1
+
+
+def test_a_slice_begins_the_watch_anew_that_a_purge_took(begin, queue, db_alias):
+    attempt_uuid = begin()
+    queue.waiting[:] = [one for one in queue.waiting if one[0] != WATCH]
+    deliver(queue, RUN_SHARD, 1)
+    assert not get_waiting(queue, WATCH), "it is not overdue yet"
+    turn_clock(attempt_uuid, db_alias, 150)
+    deliver(queue, RUN_SHARD, 1)
+    assert len(get_waiting(queue, WATCH)) == 1
+    lose_tasks(queue)
+    finish(queue, attempt_uuid, db_alias)
+
+
+def test_a_purge_of_everything_is_mended_by_recover(begin, queue, db_alias):
+    attempt_uuid = begin()
+    queue.waiting.clear()
+    assert not api.get_progress(KEY, db_alias).stalled, "tasks may wait in the queue"
+    turn_clock(attempt_uuid, db_alias, 200)
+    record = recorder.get_record(KEY, db_alias)
+    type(record).objects.using(db_alias).update(moved_at=record.moved_at - timedelta(seconds=200))
+    for shard in recorder.get_shards(attempt_uuid, db_alias):
+        if shard.finished_at:
+            type(shard).objects.using(db_alias).filter(pk=shard.pk).update(
+                finished_at=shard.finished_at - timedelta(seconds=200)
+            )
+    assert api.get_progress(KEY, db_alias).stalled
+    executor.recover(api.get_migration(KEY), db_alias, AUTHOR)
+    finish(queue, attempt_uuid, db_alias)
+
+
+def test_a_deploy_without_the_file_and_one_with_it(begin, queue, db_alias, throwaway, caplog):
+    attempt_uuid = begin()
+    file = throwaway.root / "watched/massmigrations/0001_visits.py"
+    file.unlink()
+    clear_loader()
+    for _ in range(2):
+        turn_clock(attempt_uuid, db_alias, 100)
+        deliver(queue, WATCH, 1)
+        deliver(queue, RUN_SHARD, len(get_waiting(queue, RUN_SHARD)))
+    assert api.get_progress(KEY, db_alias).status == states.ORPHANED
+    assert "watched:0001_visits" in caplog.text
+    assert len(get_waiting(queue, WATCH)) == 1
+    file.write_text(FILE.format(more=""))
+    clear_loader()
+    finish(queue, attempt_uuid, db_alias)
+
+
+def test_a_queue_that_is_down_for_the_watch(begin, queue, db_alias, monkeypatch):
+    attempt_uuid = begin()
+    turn_clock(attempt_uuid, db_alias, 100)
+    lose_tasks(queue)
+
+    def refuse(*args, **kwargs):
+        raise ConnectionError("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ListBackend, "enqueue", refuse)
+        with pytest.raises(ConnectionError):  # so that the queue delivers the task again
+            tasks.watch(KEY, db_alias, str(attempt_uuid))
+    deliver(queue, WATCH, 1)
+    finish(queue, attempt_uuid, db_alias)
+
+
+BREAKS = """\
+from django.db import OperationalError
+from massmigration import MapperMigration
+from tests.testapp.models import City
+
+
+class ServerSaysGoodBye(Exception):
+    sqlstate = "57P01"
+
+
+class Migration(MapperMigration):
+    max_retries = 0
+
+    def get_queryset(self, db_alias):
+        return City.objects.using(db_alias)
+
+    def operation(self, city, db_alias):
+        raise OperationalError("the server is shutting down") from ServerSaysGoodBye()
+"""
+
+
+def test_a_shard_whose_database_went_down_does_not_find_its_own_lease(queue, throwaway, db_alias):
+    throwaway.make_app("watched", {"0001_visits.py": BREAKS})
+    City.objects.using(db_alias).create(name="one")
+    record = api.start_migration(KEY, db_alias)
+    deliver(queue, RUN_SHARD, 1)
+    for _ in range(2):  # the queue delivers a task again that ended with an error
+        with pytest.raises(OperationalError):
+            tasks.run_shard(get_ranges(record.attempt_uuid, db_alias)[0].pk, db_alias)
+    (shard,) = get_ranges(record.attempt_uuid, db_alias)
+    assert shard.status == MigrationShard.READY
+    assert shard.fence == 2
+
+
+def test_a_task_that_could_not_begin_the_watch_does_not_find_its_own_lease(begin, queue, db_alias, monkeypatch):
+    attempt_uuid = begin()
+    shard = get_ranges(attempt_uuid, db_alias)[0]
+    recorder.update_attempt(attempt_uuid, db_alias, watch_due_at=None)
+
+    def refuse(*args, **kwargs):
+        raise ConnectionError("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ListBackend, "enqueue", refuse)
+        with pytest.raises(ConnectionError):
+            tasks.run_shard(shard.pk, db_alias)
+    tasks.run_shard(shard.pk, db_alias)
+    assert recorder.get_shard(shard.pk, db_alias).status == MigrationShard.DONE
+
+
+def test_a_recovery_while_the_queue_is_down_leaves_the_run_to_the_next_one(begin, queue, db_alias, monkeypatch):
+    attempt_uuid = begin()
+    queue.waiting.clear()
+
+    def refuse(*args, **kwargs):
+        raise ConnectionError("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ListBackend, "enqueue", refuse)
+        with pytest.raises(BackendUnreachable, match="Recover it when the cause is mended"):
+            executor.recover(api.get_migration(KEY), db_alias, AUTHOR)
+    assert api.get_progress(KEY, db_alias).status == states.RUNNING
+    executor.recover(api.get_migration(KEY), db_alias, AUTHOR)
+    finish(queue, attempt_uuid, db_alias)
+
+
+def test_a_run_takes_a_task_for_each_visit_and_no_more(queue, throwaway, settings):
+    db_alias = "default"
+    throwaway.make_app(
+        "watched",
+        {
+            "0001_visits.py": (
+                "from massmigration import CustomMigration\n\n\n"
+                "class Migration(CustomMigration):\n"
+                "    def get_shards(self, db_alias):\n"
+                "        return list(range(50))\n\n"
+                "    def get_items(self, shard, cursor, db_alias):\n"
+                "        if cursor is None:\n"
+                "            yield 1, shard\n\n"
+                "    def operation(self, item, db_alias):\n"
+                "        pass\n"
+            )
+        },
+    )
+    api.start_migration(KEY, db_alias)
+    while get_waiting(queue, RUN_SHARD):
+        deliver(queue, RUN_SHARD, 1)
+    assert api.get_progress(KEY, db_alias).status == states.APPLIED
+    visits = [name for name, _ in queue.delivered if name == RUN_SHARD]
+    assert len(visits) == 52, "one to plan, one for each shard, and one to finish"
