@@ -48,7 +48,6 @@ KEYS = {
         3,
     ),
     "clustered": (Number, lambda _: [*range(1, 2_501), *(RANDOM.getrandbits(63) for _ in range(500))], 3),
-    "two clusters": (Number, lambda _: [*range(1, 1_501), *range(10**15, 10**15 + 1_500)], 3),
     "on both sides of zero": (Number, lambda _: [key for key in range(-1_500, 1_501) if key], 3),
 }
 
@@ -255,7 +254,7 @@ def test_cut_lies_strictly_within_its_range(db_alias):
     keys = sorted({*range(1, 400), *(RANDOM.getrandbits(63) for _ in range(400))})
     store_rows(Number, keys, db_alias)
     table = get_table(make_migration(Number), db_alias)
-    for after, upto in itertools.combinations(range(0, len(keys), 150), 2):
+    for after, upto in itertools.combinations(range(0, len(keys), 250), 2):
         found = storeranges.find_stored_cut(table, [KeyRange(keys[after], keys[upto])], 1)
         if found is not None:
             assert keys[after] < found[1] < keys[upto]
