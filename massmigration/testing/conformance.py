@@ -7,7 +7,7 @@ import uuid
 from contextlib import suppress
 from datetime import timedelta
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from massmigration import api, states
@@ -36,8 +36,9 @@ class BackendConformance(BackendHarness):
         with transaction.atomic(using=self.db_alias):
             api.start_migration(VISITS, self.db_alias, actor="conformance")
             self.be_quiet()
-            assert self.get_status() == states.ENQUEUED, "it began before the commit"
+            committed_at = timezone.now()
         self.wait_for_end()
+        assert self.get_first_visit() >= committed_at, "it began before the commit"
 
     def test_a_start_that_is_rolled_back_is_none(self) -> None:
         """Nothing of it is left, and the next one works."""
@@ -54,8 +55,9 @@ class BackendConformance(BackendHarness):
         with transaction.atomic(using=self.db_alias):
             self.send(self.prepare())
             self.be_quiet()
-            assert self.get_status() == states.ENQUEUED, "it was delivered before the commit"
+            committed_at = timezone.now()
         self.wait_for_end()
+        assert self.get_first_visit() >= committed_at, "it was delivered before the commit"
 
     def test_a_task_is_not_delivered_after_a_rollback(self) -> None:
         """Although the shard that it is about exists."""
@@ -76,8 +78,7 @@ class BackendConformance(BackendHarness):
             MigrationShard.objects.using(self.db_alias).filter(pk=plan.pk).update(not_before=not_before)
         self.send(plan, delay_seconds=delay.total_seconds())
         self.wait_for_end()
-        events = [event for event in api.get_events(VISITS, self.db_alias, limit=100) if event.action == VISIT]
-        early = not_before - min(event.at for event in events)
+        early = not_before - self.get_first_visit()
         assert early < timedelta(seconds=0.1), f"it came {early.total_seconds():.1f} seconds too early"
 
     def test_a_shard_that_rests_is_worked_again_later(self) -> None:
@@ -166,7 +167,8 @@ class BackendConformance(BackendHarness):
             return
 
         def look() -> bool:
-            watch(VISITS, self.db_alias, str(record.attempt_uuid))
+            with suppress(OperationalError):  # a queue would deliver it again
+                watch(VISITS, self.db_alias, str(record.attempt_uuid))
             return self.get_status() not in states.ACTIVE
 
         self.wait_until(look, f"The end of {VISITS}")
