@@ -13,32 +13,19 @@ from django.utils import timezone
 
 from massmigration import logs, recorder
 from massmigration.conf import conf
-from massmigration.database import is_transient, run_write, write_transaction
+from massmigration.database import run_write, write_transaction
 from massmigration.engine.behaviour import Batch, Kind, Written
-from massmigration.engine.failures import SwallowedDatabaseError, get_repr, is_passing, make_failure
+from massmigration.engine.failures import SwallowedDatabaseError, is_passing
+from massmigration.engine.isolation import Isolation, ObjectFailed
 from massmigration.engine.lines import get_fields, note_repeat
 from massmigration.engine.pacing import Pacer
 from massmigration.exceptions import FenceLost, InvalidDefinition, RetryLater
-from massmigration.models import MigrationFailure, MigrationShard
+from massmigration.models import MigrationShard
 
 logger = logging.getLogger("massmigration")
 
 REVISITS: int = 3
 """How often rows that the site keeps changing are visited again before they are locked out of its reach."""
-
-
-class ObjectFailed(Exception):
-    """One object failed, alone and twice.
-
-    Args:
-        failure: What is to be kept of it.
-        cursor: Where the shard stands behind it; None if nothing may follow.
-    """
-
-    def __init__(self, failure: MigrationFailure, cursor: str | None) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-        self.cursor = cursor
 
 
 class _RowsChanged(Exception):
@@ -59,8 +46,7 @@ class BatchRunner:
         self.db_alias = kind.db_alias
         self.pacer: Pacer = kind.make_pacer(shard)
         self._batch: Batch | None = None
-        self._limit_in_isolation: int | None = None
-        self._suspect: tuple[str | None] | None = None  # the cursor behind which a single object has raised once
+        self._isolation = Isolation(kind, shard)
 
     def run(self) -> bool:
         """Work one batch.
@@ -82,8 +68,9 @@ class BatchRunner:
             try:
                 return self._attempt()
             except RetryLater:
-                if not self._can_do_less():
+                if not self._isolation.make_room(self._batch):
                     raise
+                self.kind.note_error()
             except FenceLost:
                 if not self._is_still_mine():
                     raise
@@ -97,11 +84,11 @@ class BatchRunner:
                     time.sleep(random.uniform(delay / 2, delay))
                     delay *= 2
                 else:
-                    self._isolate(error)
+                    self._isolation.narrow(self._batch, error)
 
     def _attempt(self) -> bool:
         started_at = time.monotonic()
-        limit = self._limit_in_isolation or self.pacer.size
+        limit = self._isolation.limit or self.pacer.size
         for visit in range(REVISITS + 1):
             self.kind.insists = visit == REVISITS and not self.kind.is_document
             try:
@@ -113,30 +100,17 @@ class BatchRunner:
         else:  # nobody can be kept from writing there: fewer rows, and for one of them a calmer moment
             if limit == 1:
                 raise RetryLater(1, "a row that the site keeps changing")
-            self._limit_in_isolation = limit // 2
+            self._isolation.limit = limit // 2
             return True
         self.kind.insists = False
         if batch.cursor is None:
             return False
         self.kind.note_commit(batch)
-        if self._limit_in_isolation is not None:
-            self._limit_in_isolation = min(limit * 2, self.pacer.size)
-            if limit >= self.pacer.size:
-                self._limit_in_isolation = None
-        else:
+        if not self._isolation.widen(limit, self.pacer.size):
             self.pacer.note_batch(len(batch.objects), time.monotonic() - started_at)
         if batch.rest is not None:
             self._batch = None
             raise batch.rest
-        return True
-
-    def _can_do_less(self) -> bool:
-        """After a RetryLater, look whether a smaller batch may do what comes before the object that asked for it."""
-        batch = self._batch
-        if batch is None or len(batch.objects) < 2 or batch.worked == 0:
-            return False
-        self.kind.note_error()
-        self._limit_in_isolation = batch.worked or len(batch.objects) // 2
         return True
 
     def _work(self, limit: int) -> Batch:
@@ -261,26 +235,6 @@ class BatchRunner:
             setattr(self.shard, field, getattr(stored, field))
         self.kind.note_commit(self._batch)
         return True
-
-    def _isolate(self, error: Exception) -> None:
-        """Halve the batch until a single object is left; it is a failure if it raises again, re-read and alone."""
-        if isinstance(error, InvalidDefinition) or is_transient(error):
-            raise error  # no object's fault; the worker waits until the database is well again
-        batch = self._batch
-        count = len(batch.objects) if batch is not None else 0
-        if count > 1:
-            worked = batch.worked if batch is not None else None
-            is_known = worked is not None and worked < count  # the operation raised; else it was the write
-            self._limit_in_isolation = (worked or 1) if is_known else count // 2
-            return
-        if self.kind.isolates and self._suspect != (self.shard.cursor,):
-            self._suspect = (self.shard.cursor,)
-            self._limit_in_isolation = 1
-            return
-        if batch is None or not batch.objects or not self.kind.isolates:
-            raise ObjectFailed(make_failure(self.shard, None, "", error), None) from error
-        failure = make_failure(self.shard, batch.keys(0), get_repr(batch.objects[0]), error)
-        raise ObjectFailed(failure, batch.cursor) from error
 
     def skip(self, failed: ObjectFailed) -> bool:
         """Keep the failure and go on behind its object, in one transaction.

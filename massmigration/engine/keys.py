@@ -1,7 +1,7 @@
 """Kinds of primary keys, as a table: how a key becomes text and back, and whether its range can be cut by arithmetic.
 
 Cursors and bounds are stored as text. Every kind comes back exactly as it went in: microseconds, decimals, bytes. Order
-is the database's business: only integers and UUIDs, which every database orders as Python does, are compared here.
+is the database's business: only integers and UUIDs, which every SQL database orders as Python does, are compared here.
 """
 
 from __future__ import annotations

@@ -13,9 +13,10 @@ from massmigration import logs, record_cache, recorder, states
 from massmigration.conf import conf
 from massmigration.database import is_transient, run_write
 from massmigration.definitions.base import BaseMigration, WorkedMigration
-from massmigration.engine.batch import BatchRunner, ObjectFailed
+from massmigration.engine.batch import BatchRunner
 from massmigration.engine.failures import describe
 from massmigration.engine.finish import FinishRefused, run_finish
+from massmigration.engine.isolation import ObjectFailed
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import Heartbeat, release
 from massmigration.engine.lines import SliceLines, get_fields

@@ -1,0 +1,88 @@
+"""Finds the object that an operation cannot handle, by smaller and smaller batches."""
+
+from __future__ import annotations
+
+from massmigration.database import is_transient
+from massmigration.engine.behaviour import Batch, Kind
+from massmigration.engine.failures import get_repr, make_failure
+from massmigration.exceptions import InvalidDefinition
+from massmigration.models import MigrationFailure, MigrationShard
+
+
+class ObjectFailed(Exception):
+    """One object failed, alone and twice.
+
+    Args:
+        failure: What is to be kept of it.
+        cursor: Where the shard stands behind it; None if nothing may follow.
+    """
+
+    def __init__(self, failure: MigrationFailure, cursor: str | None) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.cursor = cursor
+
+
+class Isolation:
+    """How large the batches of a shard may be, after one of them has failed.
+
+    Attributes:
+        limit: So many objects at most; None while nothing is wrong.
+
+    Args:
+        kind: The migration's behaviour.
+        shard: As this worker holds it.
+    """
+
+    def __init__(self, kind: Kind, shard: MigrationShard) -> None:
+        self.kind = kind
+        self.shard = shard
+        self.limit: int | None = None
+        self._suspect: tuple[str | None] | None = None  # the cursor behind which a single object has raised once
+
+    def make_room(self, batch: Batch | None) -> bool:
+        """After a RetryLater, look whether a smaller batch may do what comes before the object that asked for it."""
+        if batch is None or len(batch.objects) < 2 or batch.worked == 0:
+            return False
+        self.limit = batch.worked or len(batch.objects) // 2
+        return True
+
+    def widen(self, limit: int, size: int) -> bool:
+        """After a batch that went well, allow a larger one; return whether there was a limit.
+
+        Args:
+            limit: How large the batch was allowed to be.
+            size: How large batches are while nothing is wrong.
+        """
+        if self.limit is None:
+            return False
+        self.limit = min(limit * 2, size) if limit < size else None
+        return True
+
+    def narrow(self, batch: Batch | None, error: Exception) -> None:
+        """After an error, make the next batch smaller, down to a single object.
+
+        Args:
+            batch: What was worked; None if it could not even be read.
+            error: What was raised.
+
+        Raises:
+            ObjectFailed: A single object has raised again, re-read and alone.
+            Exception: The error itself, if it is no object's fault.
+        """
+        if isinstance(error, InvalidDefinition) or is_transient(error):
+            raise error  # the worker waits until the database is well again
+        if batch is not None and len(batch.objects) > 1:
+            count = len(batch.objects)
+            # The operation counts its objects; when all were worked, or none was counted, the write has raised.
+            is_known = batch.worked is not None and batch.worked < count
+            self.limit = (batch.worked or 1) if is_known else count // 2
+            return
+        if self.kind.isolates and self._suspect != (self.shard.cursor,):
+            self._suspect = (self.shard.cursor,)
+            self.limit = 1
+            return
+        if batch is None or not batch.objects or not self.kind.isolates:
+            raise ObjectFailed(make_failure(self.shard, None, "", error), None) from error
+        failure = make_failure(self.shard, batch.keys(0), get_repr(batch.objects[0]), error)
+        raise ObjectFailed(failure, batch.cursor) from error
