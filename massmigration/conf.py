@@ -149,6 +149,16 @@ class Conf:
         return _read_integer("MAX_RETRIES", 5, 0)
 
     @property
+    def max_running(self) -> int:
+        """How many migrations may run on one database at once; 0 for any number."""
+        return _read_integer("MAX_RUNNING", 0, 0)
+
+    @property
+    def hang_seconds(self) -> float:
+        """After how long without an object done a worker counts as hung, although its process lives."""
+        return _read_number("HANG_SECONDS", 600, 0.1)
+
+    @property
     def python(self) -> str:
         """The Python interpreter that worker processes are started with."""
         return _read_string("PYTHON", "") or find_python()

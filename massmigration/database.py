@@ -19,9 +19,9 @@ Result = TypeVar("Result")
 LOCK_PATIENCE_SECONDS: Final = 30.0
 """For how long a short write of ours is repeated while another process holds SQLite's only write lock."""
 
-_TRANSIENT_SQLSTATES: Final = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
-# https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization failure, deadlock, lock not
-# available, and the three ways in which a server says good-bye. Class 08 is "connection exception".
+_TRANSIENT_SQLSTATES: Final = frozenset({"25P03", "40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: idled for too long, serialization failure, deadlock,
+# lock not available, and the three ways in which a server says good-bye. Class 08 is "connection exception".
 _TRANSIENT_GOOGLE_ERRORS: Final = frozenset(
     {"Aborted", "DeadlineExceeded", "InternalServerError", "ResourceExhausted", "RetryError", "ServiceUnavailable"}
 )
@@ -107,6 +107,23 @@ def write_transaction(db_alias: str) -> Iterator[None]:
             yield
     finally:
         connection.transaction_mode = mode  # type: ignore[attr-defined]
+
+
+def limit_idling(db_alias: str, seconds: float) -> None:
+    """Let PostgreSQL end this transaction, and free its locks, if its client does nothing for so long.
+
+    https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-IDLE-IN-TRANSACTION-SESSION-TIMEOUT
+
+    Args:
+        db_alias: The database; on others than PostgreSQL nothing is done.
+        seconds: How long it may idle.
+    """
+    connection = connections[db_alias]
+    if connection.vendor == "postgresql" and connection.in_atomic_block:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{seconds * 1000:.0f}ms"]
+            )
 
 
 def run_write(db_alias: str, write: Callable[[], Result], *, patience: float = LOCK_PATIENCE_SECONDS) -> Result:

@@ -32,6 +32,10 @@ QUEUE_PATIENCE: Final = 10
 """After so many rounds of the watch a task that waits behind others is believed lost, and enqueued once more."""
 
 
+CLOCK_MARGIN_SECONDS: Final = 0.5
+"""So far the clocks of two machines may be apart."""
+
+
 def run_shard(shard_id: str, db_alias: str) -> None:
     """Work on one shard for one slice, and enqueue what comes next.
 
@@ -150,7 +154,9 @@ def _find_lost(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID,
 
 
 def _enqueue(backend: BaseBackend, shard: MigrationShard, db_alias: str, visit: str = "") -> None:
-    rest = (shard.not_before - timezone.now()).total_seconds() if shard.not_before else 0.0
+    rest = 0.0
+    if shard.not_before is not None:  # with a margin, because nobody would enqueue a task again that came too early
+        rest = (shard.not_before - timezone.now()).total_seconds() + CLOCK_MARGIN_SECONDS
     arguments = {"shard_id": shard.pk, "db_alias": db_alias}
     # A fence is one visit's: whoever enqueues the shard again after the same visit means the same task.
     name = f"{shard.pk} {shard.fence} {shard.enqueued_at} {visit}"

@@ -100,7 +100,7 @@ def test_the_base_url_ends_without_a_slash(settings):
 
 def test_names_are_those_of_the_properties():
     assert "MASSMIGRATION_BACKEND" in SETTING_NAMES
-    assert len(SETTING_NAMES) == 17
+    assert len(SETTING_NAMES) == 19
 
 
 def test_python_is_found_where_the_executable_is_a_web_server(monkeypatch, tmp_path):

@@ -330,13 +330,18 @@ def test_a_slice_that_its_caller_has_to_repeat_is_a_warning(lines, settings):
     settings.MASSMIGRATION_MAX_RETRIES = 0
 
     class Down(Count):
-        def operation(self, city, db_alias):
-            raise OperationalError("database is locked")
+        is_down = False
+
+        def get_queryset(self, db_alias):
+            if self.is_down:
+                raise OperationalError("database is locked")
+            return super().get_queryset(db_alias)
 
     make_cities(3)
     migration = make(Down)
     start(migration, ALIAS)
     shard = claim_range(migration, ALIAS)
+    migration.is_down = True
     with pytest.raises(OperationalError):
         Slice(shard, migration, ALIAS).run()
     line = lines("slice")[-1]
@@ -510,6 +515,7 @@ def test_an_object_that_is_passed_over_is_a_warning(lines):
 def test_a_hopeless_run_does_not_flood_the_log(lines):
     class Hopeless(Skipping):
         serial = True
+        max_failures = 1_000
         bad = tuple(f"City {number}" for number in range(FAILURE_LINES + 20))
 
     make_cities(FAILURE_LINES + 20)

@@ -269,6 +269,7 @@ def test_a_queue_that_is_down_for_the_watch(begin, queue, db_alias, monkeypatch)
 
 BREAKS = """\
 from django.db import OperationalError
+from massmigration.models import MigrationShard
 from massmigration import MapperMigration
 from tests.testapp.models import City
 
@@ -278,13 +279,13 @@ class ServerSaysGoodBye(Exception):
 
 
 class Migration(MapperMigration):
-    max_retries = 0
-
     def get_queryset(self, db_alias):
+        if MigrationShard.objects.using(db_alias).filter(kind="range").exists():
+            raise OperationalError("the server is shutting down") from ServerSaysGoodBye()
         return City.objects.using(db_alias)
 
     def operation(self, city, db_alias):
-        raise OperationalError("the server is shutting down") from ServerSaysGoodBye()
+        pass
 """
 
 

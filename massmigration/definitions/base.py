@@ -180,8 +180,9 @@ class WorkedMigration(BaseMigration):
     on_error: ClassVar[Literal["stop", "skip"]] = "stop"
     """What happens when an object fails: the run stops, or keeps the failure and goes on."""
 
-    max_failures: ClassVar[int | None] = None
-    """With ``on_error = "skip"``: more open failures than this stop the run."""
+    max_failures: ClassVar[int | float | None] = None
+    """With ``on_error = "skip"``: more open failures than this number, or than this share of the visited objects (of a
+    thousand at least), stop the run; None: a tenth."""
 
     def verify(self, db_alias: str) -> bool | str | None:
         """Look whether the result is right, after the last batch and before APPLIED.

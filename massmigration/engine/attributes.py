@@ -8,7 +8,7 @@ from typing import Final
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import ConfigurationError
 
-SMALLEST: Final = {"shard_count": 1, "batch_size": 1, "max_workers": 1, "max_failures": 0, "max_retries": 0}
+SMALLEST: Final = {"shard_count": 1, "batch_size": 1, "max_workers": 1, "max_retries": 0}
 """Whole numbers, or None for the default, and the smallest that they may be."""
 
 CHOICES: Final[dict[str, Sequence[str]]] = {"on_error": ("stop", "skip"), "on_conflict": ("revisit", "overwrite")}
@@ -24,6 +24,12 @@ def check_attributes(migration: BaseMigration) -> None:
         value = getattr(migration, name, None)
         if value is not None and (type(value) is not int or value < smallest):
             raise _refuse(migration, name, value, f"a whole number of at least {smallest}, or None")
+    allowed = getattr(migration, "max_failures", None)
+    is_share = type(allowed) is float and 0 < allowed < 1
+    if allowed is not None and not is_share and (type(allowed) is not int or allowed < 0):
+        raise _refuse(
+            migration, "max_failures", allowed, "a whole number of at least 0, a share between 0 and 1, or None"
+        )
     for name, choices in CHOICES.items():
         value = getattr(migration, name, choices[0])
         if value not in choices:

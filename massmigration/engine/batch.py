@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from massmigration import logs, recorder
 from massmigration.conf import conf
-from massmigration.database import run_write, write_transaction
+from massmigration.database import limit_idling, run_write, write_transaction
 from massmigration.engine.behaviour import Batch, Kind, Written
 from massmigration.engine.failures import SwallowedDatabaseError, is_passing
 from massmigration.engine.isolation import Isolation, ObjectFailed
@@ -115,33 +115,46 @@ class BatchRunner:
 
     def _work(self, limit: int) -> Batch:
         kind = self.kind
+        operates_inside = kind.operates_inside or kind.insists
         batch: Batch | None = None
         if not (kind.reads_inside or kind.insists):
             batch = self._fetch(limit)
             if batch.cursor is None:
                 return batch
-        operates_inside = kind.operates_inside or kind.insists
-        if batch is not None and not operates_inside:
-            self._operate(batch)
+            if not operates_inside:
+                self._operate(batch)
             if kind.saves_itself:
                 self._note_advance(self._get_progress(batch, Written()), is_written=False)
                 return batch
         with write_transaction(kind.work_alias):
-            if batch is None:
-                batch = self._fetch(limit)
-                if batch.cursor is None:
-                    return batch
-            if operates_inside:
-                self._operate(batch)
-                self._check_transaction()
-            elif batch.objects and kind.find_stale(batch):
-                raise _RowsChanged
-            written = kind.write(batch, self.shard) if batch.objects else Written(0)
-            fields = self._get_progress(batch, written)
-            if kind.work_alias == self.db_alias:
-                recorder.advance_shard(self.shard, self.db_alias, **fields)
-        self._note_advance(fields, is_written=kind.work_alias == self.db_alias)
+            batch, fields = self._write(batch, limit, operates_inside=operates_inside)
+        if fields:
+            self._note_advance(fields, is_written=kind.work_alias == self.db_alias)
         return batch
+
+    def _write(self, batch: Batch | None, limit: int, *, operates_inside: bool) -> tuple[Batch, dict[str, Any]]:
+        """Do within the transaction what was not done before it, and move the cursor as its last statement.
+
+        Returns:
+            The batch, and the shard's new values; empty if there is nothing to do.
+        """
+        kind = self.kind
+        if operates_inside and kind.isolates:
+            limit_idling(kind.work_alias, conf.hang_seconds)
+        if batch is None:
+            batch = self._fetch(limit)
+            if batch.cursor is None:
+                return batch, {}
+        if operates_inside:
+            self._operate(batch)
+            self._check_transaction()
+        elif batch.objects and kind.find_stale(batch):
+            raise _RowsChanged
+        written = kind.write(batch, self.shard) if batch.objects else Written(0)
+        fields = self._get_progress(batch, written)
+        if kind.work_alias == self.db_alias:
+            recorder.advance_shard(self.shard, self.db_alias, **fields)
+        return batch, fields
 
     def _note_advance(self, fields: dict[str, Any], *, is_written: bool) -> None:
         if not is_written:
@@ -191,6 +204,7 @@ class BatchRunner:
             "changed": self.shard.changed + (written.changed or 0),
             "left_matching": self.shard.left_matching + written.left_matching,
             "batches": self.shard.batches + 1,
+            "retries": 0,
             "batch_size": self.pacer.size,
             "rate": self.pacer.rate,
             "last_progress_at": now,

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from massmigration.database import is_transient
+import random
+from typing import Final
+
 from massmigration.engine.behaviour import Batch, Kind
-from massmigration.engine.failures import get_repr, make_failure
-from massmigration.exceptions import InvalidDefinition
+from massmigration.engine.failures import cut, describe, get_repr, is_passing, make_failure
+from massmigration.exceptions import InvalidDefinition, RetryLater
 from massmigration.models import MigrationFailure, MigrationShard
+
+RESTS: Final = 8
+"""So often a shard rests, each time for longer, until trouble that should pass counts as a failure."""
+
+LONGEST_REST_SECONDS: Final = 60.0
+REASON_LIMIT: Final = 200
+
+
+class TroubleLasts(RetryLater):
+    """Trouble that passes by itself did not, however often the batch was repeated.
+
+    Args:
+        rests: How often the shard has rested for it already.
+        error: What was raised.
+    """
+
+    def __init__(self, rests: int, error: Exception) -> None:
+        seconds = min(LONGEST_REST_SECONDS, 2.0**rests)
+        super().__init__(random.uniform(seconds / 2, seconds), cut(f"{describe(error)} to pass", REASON_LIMIT))
 
 
 class ObjectFailed(Exception):
@@ -68,10 +89,13 @@ class Isolation:
 
         Raises:
             ObjectFailed: A single object has raised again, re-read and alone.
+            TroubleLasts: The error passes by itself, but has not yet: the shard is to rest.
             Exception: The error itself, if it is no object's fault.
         """
-        if isinstance(error, InvalidDefinition) or is_transient(error):
-            raise error  # the worker waits until the database is well again
+        if isinstance(error, InvalidDefinition):
+            raise error
+        if is_passing(error, self.kind.migration) and self.shard.retries < RESTS:
+            raise TroubleLasts(self.shard.retries, error) from error
         if batch is not None and len(batch.objects) > 1:
             count = len(batch.objects)
             # The operation counts its objects; when all were worked, or none was counted, the write has raised.

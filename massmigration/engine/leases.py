@@ -8,12 +8,12 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import connections
 from django.utils import timezone
 
 from massmigration import recorder
@@ -93,7 +93,9 @@ def claim(
     return True
 
 
-def release(shard: MigrationShard, db_alias: str, *, rest_seconds: float = 0, waiting_for: str = "") -> None:
+def release(
+    shard: MigrationShard, db_alias: str, *, rest_seconds: float = 0, waiting_for: str = "", rests: int | None = None
+) -> None:
     """Hand a shard back, so that any worker may go on from its cursor.
 
     Args:
@@ -101,6 +103,7 @@ def release(shard: MigrationShard, db_alias: str, *, rest_seconds: float = 0, wa
         db_alias: The database.
         rest_seconds: For how long nobody shall take it.
         waiting_for: Why it rests.
+        rests: How often it has rested in a row for trouble that passes; None: as often as before.
     """
     not_before = timezone.now() + timedelta(seconds=rest_seconds) if rest_seconds else None
     try:
@@ -115,6 +118,7 @@ def release(shard: MigrationShard, db_alias: str, *, rest_seconds: float = 0, wa
                 not_before=not_before,
                 enqueued_at=timezone.now(),
                 waiting_for=waiting_for[:255],
+                retries=shard.retries if rests is None else rests,
             ),
         )
     except FenceLost:
@@ -127,9 +131,11 @@ class Heartbeat:
     Args:
         shard: As the worker holds it.
         db_alias: The database.
+        has_hung: Asked before each renewal: a worker that hangs loses its lease, although its process lives.
     """
 
-    def __init__(self, shard: MigrationShard, db_alias: str) -> None:
+    def __init__(self, shard: MigrationShard, db_alias: str, has_hung: Callable[[], bool] = lambda: False) -> None:
+        self._has_hung = has_hung
         self._shard_id, self._fence, self._alias = shard.pk, shard.fence, db_alias
         self._lease_seconds = conf.lease_seconds
         self._stopped = threading.Event()
@@ -150,14 +156,14 @@ class Heartbeat:
     def _beat(self) -> None:
         with _closing(self._alias):
             while not self._stopped.wait(self._lease_seconds / 3):
+                if self._has_hung():
+                    logger.warning("Shard %s is left to another worker: this one hangs.", self._shard_id)
+                    return
                 expires_at = timezone.now() + timedelta(seconds=self._lease_seconds)
                 try:
                     if not recorder.renew_lease(self._shard_id, self._fence, self._alias, expires_at):
                         return
-                except (
-                    DatabaseError,
-                    InterfaceError,
-                ) as error:  # the next beat may pass; the fence keeps us safe if none does
+                except Exception as error:  # the next beat may pass; the fence keeps us safe if none does
                     logger.debug("Lease of shard %s was not renewed: %s", self._shard_id, error)
                     connections[self._alias].close_if_unusable_or_obsolete()
 

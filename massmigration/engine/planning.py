@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.utils import timezone
 
 from massmigration import record_cache, recorder, states
+from massmigration.conf import conf
 from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration, launching_attempt
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.rows import get_table, is_until_empty
 from massmigration.engine.sharding import plan_parts
-from massmigration.exceptions import FenceLost
+from massmigration.exceptions import FenceLost, RetryLater
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author
+
+TURN_SECONDS: Final = 5.0
+"""How often a migration looks whether it is its turn."""
 
 
 def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, author: Author) -> None:
@@ -26,7 +32,9 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
 
     Raises:
         FenceLost: Another worker planned; nothing was written.
+        RetryLater: Too many others run; nothing was written.
     """
+    _await_turn(shard, db_alias)
     done = {
         "status": MigrationShard.DONE,
         "worker": "",
@@ -69,14 +77,29 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
             total_is_estimate=plan.size.is_estimate,
             until_empty=until_empty,
         )
-        recorder.move(shard.key, db_alias, "begin", author, of_attempt=shard.attempt_uuid)
+        _move(shard, db_alias, author)
 
     run_write(db_alias, write)
 
 
+def _move(shard: MigrationShard, db_alias: str, author: Author) -> None:
+    _await_turn(shard, db_alias, lock=True)
+    recorder.move(shard.key, db_alias, "begin", author, of_attempt=shard.attempt_uuid)
+
+
+def _await_turn(shard: MigrationShard, db_alias: str, *, lock: bool = False) -> None:
+    """Raise RetryLater while as many others run as ``MASSMIGRATION_MAX_RUNNING`` allows."""
+    allowed = conf.max_running
+    if not allowed:
+        return
+    others = [key for key in recorder.get_running(db_alias, lock=lock) if key != shard.key]
+    if len(others) >= allowed:
+        raise RetryLater(TURN_SECONDS, f"its turn, behind {' and '.join(others)}")
+
+
 def _begin(shard: MigrationShard, db_alias: str, author: Author) -> None:
     """Move the record to RUNNING, or raise FenceLost if it was paused or cancelled a moment ago."""
-    recorder.move(shard.key, db_alias, "begin", author, of_attempt=shard.attempt_uuid)
+    _move(shard, db_alias, author)
     standing = record_cache.read_standing(shard.key, db_alias)
     if standing.status not in states.ACTIVE or standing.attempt_uuid != shard.attempt_uuid:
         raise FenceLost(f"{shard.key} was stopped before its launch().", key=shard.key)

@@ -13,10 +13,13 @@ from massmigration import logs, record_cache, recorder, states
 from massmigration.conf import conf
 from massmigration.database import is_transient, run_write
 from massmigration.definitions.base import BaseMigration, WorkedMigration
+from massmigration.definitions.simple import SimpleMigration
+from massmigration.engine.accepted import stays_accepted
 from massmigration.engine.batch import BatchRunner
+from massmigration.engine.breaker import Breaker
 from massmigration.engine.failures import describe
 from massmigration.engine.finish import FinishRefused, run_finish
-from massmigration.engine.isolation import ObjectFailed
+from massmigration.engine.isolation import ObjectFailed, TroubleLasts
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import Heartbeat, release
 from massmigration.engine.lines import SliceLines, get_fields
@@ -67,7 +70,8 @@ class Slice:
         self._seconds = conf.slice_seconds if seconds is None else min(seconds, conf.slice_seconds)
         self._process_stops = should_stop
         self._on_batch = on_batch
-        self._looked_at = time.monotonic()
+        self._looked_at = self._sign_at = time.monotonic()
+        self._hang_seconds = conf.hang_seconds
         self._lines = SliceLines(shard, db_alias)
         self._patience_seconds = conf.record_cache_timeout  # once: it is asked between any two objects
 
@@ -84,7 +88,7 @@ class Slice:
     def _visit(self) -> tuple[str, dict[str, Any]]:
         """Work on the shard and return how the visit ended, and what its log line says of that."""
         try:
-            with Heartbeat(self.shard, self.db_alias):
+            with Heartbeat(self.shard, self.db_alias, self._has_hung):
                 if self.shard.kind == MigrationShard.PLAN:
                     run_plan(self.shard, self.migration, self.db_alias, self.author)
                     return DONE, {}
@@ -98,7 +102,8 @@ class Slice:
             return LOST, {"detail": str(lost)}
         except RetryLater as rest:
             seconds = max(rest.seconds, SHORTEST_REST_SECONDS)
-            release(self.shard, self.db_alias, rest_seconds=seconds, waiting_for=str(rest))
+            rests = self.shard.retries + isinstance(rest, TroubleLasts)
+            release(self.shard, self.db_alias, rest_seconds=seconds, waiting_for=str(rest), rests=rests)
             return RESTING, {"detail": str(rest), "rest_seconds": seconds}
         except FinishRefused as refusal:
             return self._fail(refusal.reason, str(refusal), refusal.__cause__ or refusal), {}
@@ -119,6 +124,7 @@ class Slice:
         assert make_kind is not None
         kind = make_kind(migration, self.db_alias, self._stops_between_objects)
         runner = BatchRunner(kind, self.shard)
+        breaker = Breaker(migration.max_failures, self.shard, self.db_alias)
         deadline = time.monotonic() + self._seconds
         while True:
             began_at = time.monotonic()
@@ -128,17 +134,13 @@ class Slice:
             try:
                 has_more = runner.run()
             except ObjectFailed as failed:
-                if migration.on_error != "skip" or failed.cursor is None:
+                if not self._passes_by(failed, migration):
                     raise
                 if not runner.skip(failed):
                     continue
                 self._lines.note_failure(failed.failure, failed.__cause__)
-                if self._has_too_many_failures(migration):
-                    return self._fail(
-                        states.MAX_FAILURES,
-                        f"More than {migration.max_failures} objects failed. Mend the operation and retry.",
-                        failed.__cause__ or failed,
-                    )
+                if failed.failure.status == MigrationFailure.OPEN and (sentence := breaker.note_failure()):
+                    return self._fail(states.MAX_FAILURES, sentence, failed.__cause__ or failed)
                 has_more = True
             self._on_batch()
             if not has_more:
@@ -151,27 +153,33 @@ class Slice:
             if kind.gap_seconds or rest_of_interval > 0:
                 time.sleep(max(kind.gap_seconds, rest_of_interval))
 
+    def _passes_by(self, failed: ObjectFailed, migration: WorkedMigration) -> bool:
+        if failed.cursor is None:
+            return False
+        return stays_accepted(failed.failure, self.db_alias) or migration.on_error == "skip"
+
     def _stops_between_batches(self) -> bool:
-        self._looked_at = time.monotonic()
+        self._looked_at = self._sign_at = time.monotonic()
         standing = record_cache.read_standing(self.shard.key, self.db_alias)
         return self._is_over(standing) or self._process_stops()
 
     def _stops_between_objects(self) -> bool:
         if self._process_stops():
             return True
-        now = time.monotonic()
+        now = self._sign_at = time.monotonic()
         if now - self._looked_at < self._patience_seconds:
             return False
         self._looked_at = now
         return self._is_over(record_cache.get_standing(self.shard.key, self.db_alias))
 
+    def _has_hung(self) -> bool:
+        """Look whether no object was done for too long; the length of a single call says nothing."""
+        if self.shard.kind != MigrationShard.RANGE or isinstance(self.migration, SimpleMigration):
+            return False
+        return time.monotonic() - self._sign_at > self._hang_seconds
+
     def _is_over(self, standing: record_cache.Standing) -> bool:
         return standing.status not in states.ACTIVE or standing.attempt_uuid != self.shard.attempt_uuid
-
-    def _has_too_many_failures(self, migration: WorkedMigration) -> bool:
-        if migration.max_failures is None:
-            return False
-        return recorder.count_open_failures(self.shard.attempt_uuid, self.db_alias) > migration.max_failures
 
     def _end(self) -> None:
         run_write(
@@ -185,6 +193,9 @@ class Slice:
                 finished_at=timezone.now(),
             ),
         )
+
+    def _count_open(self) -> int:
+        return recorder.count_open_failures(self.shard.attempt_uuid, self.db_alias)
 
     def _fail(self, reason: str, sentence: str, error: BaseException, failure: MigrationFailure | None = None) -> str:
         about = get_fields(self.shard, self.db_alias, "fail", object_key=failure.object_key if failure else None)
@@ -207,10 +218,15 @@ class Slice:
                 cause=logs.Cause(error, about["json_fields"]),
             ):
                 raise FenceLost(f"{self.shard.key} was stopped before it failed.", key=self.shard.key)
+            if reason == states.FAILURES_OPEN and not self._count_open():
+                raise RetryLater(0, "its end, since the last failure was accepted meanwhile")
 
         try:
             run_write(self.db_alias, write)
         except FenceLost:  # paused, cancelled or failed already: whoever goes on meets the object again
             release(self.shard, self.db_alias)
             return LOST
+        except RetryLater:
+            release(self.shard, self.db_alias)
+            return RESTING
         return FAILED

@@ -9,7 +9,7 @@ from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
 from massmigration import logs, record_cache, signals, states
-from massmigration.database import is_document_store
+from massmigration.database import has_row_locks, is_document_store
 from massmigration.exceptions import IllegalMove
 from massmigration.models import (
     MigrationAttempt,
@@ -45,6 +45,19 @@ def get_record(key: str, db_alias: str) -> MigrationRecord | None:
 def get_keys(db_alias: str) -> list[str]:
     """Return the keys of all records."""
     return sorted(MigrationRecord.objects.using(db_alias).values_list("pk", flat=True))
+
+
+def get_running(db_alias: str, *, lock: bool = False) -> list[str]:
+    """Return the keys of the records that are RUNNING.
+
+    Args:
+        db_alias: The database.
+        lock: Whether to keep others from becoming so until the transaction ends.
+    """
+    records = MigrationRecord.objects.using(db_alias).order_by("pk")
+    if lock and has_row_locks(db_alias):
+        records = records.filter(status__in=states.ACTIVE).select_for_update()
+    return [record.key for record in records if record.status == states.RUNNING]
 
 
 def get_attempt(attempt_uuid: uuid.UUID | None, db_alias: str) -> MigrationAttempt | None:

@@ -1,0 +1,59 @@
+"""The circuit breaker: a wrong operation stops after some hundred rows instead of filling the table of failures."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from massmigration import recorder
+from massmigration.models import MigrationShard
+
+DEFAULT_SHARE: Final = 0.1
+"""Without ``max_failures`` this share of the visited objects may fail."""
+
+SMALLEST_BASE: Final = 1_000
+"""A share is taken of so many objects at least: one failure among the first three says little."""
+
+LOOK_EVERY: Final = 10
+"""After so many failures of its own a worker looks for those of the others."""
+
+
+class Breaker:
+    """Counts the failures that a worker passes over, and says when they are too many.
+
+    Args:
+        max_failures: The migration's attribute: a number, a share below 1, or None for ``DEFAULT_SHARE``.
+        shard: As the worker holds it.
+        db_alias: The database.
+    """
+
+    def __init__(self, max_failures: float | None, shard: MigrationShard, db_alias: str) -> None:
+        self.max_failures = DEFAULT_SHARE if max_failures is None else max_failures
+        self.shard = shard
+        self.db_alias = db_alias
+        self._failures = 0
+        self._look_at = 1
+
+    def note_failure(self) -> str:
+        """Count one more, and return the sentence that ends the run, or an empty string."""
+        self._failures += 1
+        if self._failures < self._look_at and self._failures <= self._get_bound(0):
+            return ""
+        attempt_uuid = self.shard.attempt_uuid
+        failures = recorder.count_open_failures(attempt_uuid, self.db_alias)
+        self._failures, self._look_at = failures, failures + LOOK_EVERY
+        if failures <= self._get_bound(0):
+            return ""
+        shards = recorder.get_shards(attempt_uuid, self.db_alias)
+        visited = failures + sum(shard.processed for shard in shards)
+        if failures <= self._get_bound(visited):
+            return ""
+        allowed = self.max_failures if isinstance(self.max_failures, int) else f"{self.max_failures:.1%} of them"
+        return (
+            f"{failures} of {visited} objects failed, and max_failures allows {allowed}. Mend the operation and retry."
+        )
+
+    def _get_bound(self, visited: int) -> float:
+        """Return how many failures are allowed once so many objects were visited."""
+        if isinstance(self.max_failures, int):
+            return self.max_failures
+        return self.max_failures * max(visited, SMALLEST_BASE)
