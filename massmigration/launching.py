@@ -65,7 +65,9 @@ def _launch(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID) ->
     ready = [shard.pk for shard in shards if shard.status == MigrationShard.READY]
     backend = get_backend(migration)
     log_path = backend.launch(migration.key, db_alias, attempt_uuid, ready)
-    enqueue_watch(backend, migration.key, db_alias, attempt_uuid)
+    attempt = recorder.get_attempt(attempt_uuid, db_alias)
+    if attempt is not None:
+        enqueue_watch(backend, migration.key, db_alias, attempt)
     if log_path:
         run_write(db_alias, lambda: recorder.update_attempt(attempt_uuid, db_alias, log_path=log_path))
 

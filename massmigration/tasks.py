@@ -53,8 +53,9 @@ def run_shard(shard_id: str, db_alias: str) -> None:
         return  # another delivery works on it; whatever becomes of that one, the watch goes on
     backend = get_backend(migration)
     try:
-        if is_unwatched(shard.attempt_uuid, db_alias):
-            enqueue_watch(backend, shard.key, db_alias, shard.attempt_uuid)
+        attempt = recorder.get_attempt(shard.attempt_uuid, db_alias)
+        if attempt is not None and is_unwatched(attempt):
+            enqueue_watch(backend, shard.key, db_alias, attempt)
         outcome = slices.Slice(shard, migration, db_alias, seconds=backend.slice_seconds).run()
     except Exception:
         with suppress(Exception):  # the task is delivered again, and shall not find its own lease
@@ -77,15 +78,14 @@ def watch(key: str, db_alias: str, attempt: str) -> None:
         return
     stored = recorder.get_attempt(attempt_uuid, db_alias)
     due_at = stored.watch_due_at if stored is not None else None
-    if due_at is not None and (due_at - now).total_seconds() > conf.watch_seconds / 4:
+    if stored is None or (due_at is not None and (due_at - now).total_seconds() > conf.watch_seconds / 4):
         return  # another one comes later: one watch is enough
     migration = _load(key, db_alias, attempt_uuid)
-    if migration is None:
-        nameless = BaseMigration(*key.split(":"))
-        enqueue_watch(get_backend(nameless), key, db_alias, attempt_uuid)
+    backend = get_backend(migration or BaseMigration(*key.split(":")))
+    # First of all: who is killed in what follows has seen to it that somebody else looks.
+    if not enqueue_watch(backend, key, db_alias, stored) or migration is None:
         return
     make_finish_if_due(migration, db_alias, attempt_uuid)
-    backend = get_backend(migration)
     for shard in _find_lost(migration, db_alias, attempt_uuid, now):
         logger.warning(
             "%s: shard %s has lost its worker or its task, and is enqueued again",
@@ -95,7 +95,6 @@ def watch(key: str, db_alias: str, attempt: str) -> None:
         )
         _enqueue(backend, shard, db_alias, f"found {now:%Y-%m-%dT%H:%M:%S}")
         recorder.note_enqueued(shard, db_alias)
-    enqueue_watch(backend, key, db_alias, attempt_uuid)
 
 
 def _load(key: str, db_alias: str, attempt_uuid: uuid.UUID) -> BaseMigration | None:

@@ -10,10 +10,11 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from massmigration import api, executor, recorder, states, tasks
-from massmigration.backends.base import RUN_SHARD, WATCH
+from massmigration.backends.base import RUN_SHARD, WATCH, get_backend
 from massmigration.exceptions import BackendUnreachable
 from massmigration.loader import clear_loader
 from massmigration.models import MigrationAttempt, MigrationShard
+from massmigration.watching import enqueue_watch
 from tests.conftest import needs_postgres
 from tests.engine.support import AUTHOR
 from tests.faults.queues import ListBackend
@@ -358,3 +359,17 @@ def test_a_run_takes_a_task_for_each_visit_and_no_more(queue, throwaway, setting
     assert api.get_progress(KEY, db_alias).status == states.APPLIED
     visits = [name for name, _ in queue.delivered if name == RUN_SHARD]
     assert len(visits) == 52, "one to plan, one for each shard, and one to finish"
+
+
+def test_deliveries_of_a_watch_at_the_same_moment_make_one_more_and_not_two(begin, queue, db_alias):
+    attempt_uuid = begin()
+    lose_tasks(queue)
+    queue.waiting.clear()
+    turn_clock(attempt_uuid, db_alias, 61)
+    (attempt,) = MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid)
+    backend = get_backend(api.get_migration(KEY))
+    assert [enqueue_watch(backend, KEY, db_alias, attempt) for _ in range(3)] == [True, False, False]
+    assert len(get_waiting(queue, WATCH)) == 1
+    tasks.watch(KEY, db_alias, str(attempt_uuid))  # one more copy, which comes later
+    assert len(get_waiting(queue, WATCH)) == 1
+    finish(queue, attempt_uuid, db_alias)

@@ -20,6 +20,7 @@ from massmigration.recorder.records import (
     insert_record,
     keep_totals,
     move,
+    note_watch,
     refuse,
     update_attempt,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "mark_failures_retried",
     "move",
     "note_enqueued",
+    "note_watch",
     "open_again",
     "refuse",
     "renew_lease",

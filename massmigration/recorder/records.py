@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import IntegrityError, connections, transaction
@@ -214,6 +215,19 @@ def add_attempt(attempt: MigrationAttempt, db_alias: str) -> None:
 def update_attempt(attempt_uuid: uuid.UUID, db_alias: str, **fields: Any) -> None:
     """Set fields of an attempt."""
     MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid).update(**fields)
+
+
+def note_watch(attempt_uuid: uuid.UUID, db_alias: str, seen: datetime | None, due_at: datetime) -> bool:
+    """Note when the next look at a run is due; return whether nobody else has done so since the caller read it.
+
+    Args:
+        attempt_uuid: The attempt.
+        db_alias: The database.
+        seen: What the caller has read.
+        due_at: What it is to be.
+    """
+    attempts = MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid)
+    return bool(update_if(attempts, {"watch_due_at": seen}, {"watch_due_at": due_at}))
 
 
 def keep_totals(attempt_uuid: uuid.UUID, db_alias: str, **fields: Any) -> None:
