@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import getpass
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from django.db import DEFAULT_DB_ALIAS
 
-from massmigration import executor, states
+from massmigration import accepting, executor, states
+from massmigration.accepting import Acceptance
 from massmigration.databases import check_alias, get_database_aliases
 from massmigration.engine.progress import Progress, ShardProgress
 from massmigration.exceptions import WaitTimedOut
 from massmigration.loader import get_loader
-from massmigration.models import MigrationRecord
+from massmigration.models import MigrationFailure, MigrationRecord
 from massmigration.overview import (
     Key,
     as_text,
@@ -39,10 +41,12 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "Acceptance",
     "Key",
     "Preparation",
     "Progress",
     "ShardProgress",
+    "accept_failures",
     "cancel_migration",
     "count_objects",
     "fake_migration",
@@ -167,6 +171,40 @@ def recover_migration(
     """Hand shards whose worker is gone to a new one. Raises IllegalMove unless it is enqueued or running."""
     author = _get_author(key, user, actor, origin)
     return executor.recover(get_migration(key), db_alias, author, enqueue=enqueue)
+
+
+def accept_failures(
+    key: Key,
+    db_alias: str = DEFAULT_DB_ALIAS,
+    *,
+    reason: str,
+    failures: Iterable[str | MigrationFailure] | None = None,
+    user: AbstractBaseUser | None = None,
+    actor: str | None = None,
+    origin: str = "api",
+    enqueue: bool = True,
+) -> Acceptance:
+    """Take objects that failed as they are; when none is open any more, a failed run goes on to its end.
+
+    Args:
+        key: The migration.
+        db_alias: The database.
+        reason: Why; the event keeps it.
+        failures: Failures, their primary keys, or how only one of these begins; None for all that are open.
+        user: The Django user who does it.
+        actor: A name, for the event.
+        origin: From where, for the event.
+        enqueue: Whether to launch the backend if the run goes on.
+
+    Raises:
+        IllegalMove: It is not running, paused or failed.
+        AcceptRefused: There is no reason, or what was named cannot be accepted.
+    """
+    ids = None
+    if failures is not None:
+        ids = [failure.pk if isinstance(failure, MigrationFailure) else failure for failure in failures]
+    author = _get_author(key, user, actor, origin)
+    return accepting.accept(get_migration(key), db_alias, author, reason, ids, enqueue=enqueue)
 
 
 def fake_migration(

@@ -13,6 +13,7 @@
     │   └── CircularDependency
     ├── InvalidDefinition         a queryset, key or definition that cannot be worked
     ├── IllegalMove               the status does not allow the action
+    ├── AcceptRefused             failures cannot be accepted as they were named, or without a reason
     ├── DependencyNotApplied      something that this migration needs is not applied yet
     ├── DatabaseNotAllowed        the migration does not run on this database
     ├── BackendUnreachable        the queue could not be told about the work
@@ -101,6 +102,10 @@ class IllegalMove(MassMigrationError):
         super().__init__(message, key=key, db_alias=db_alias)
         self.status = status
         self.action = action
+
+
+class AcceptRefused(MassMigrationError):
+    """Failures cannot be accepted as they were named, or without a reason; nothing was changed."""
 
 
 class DependencyNotApplied(MassMigrationError):

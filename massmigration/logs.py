@@ -25,6 +25,8 @@ SENTENCES: Final = {
     "pause": "was paused",
     "resume": "was resumed",
     "retry": "is tried again",
+    "accept": "has failures that were accepted",
+    "proceed": "goes on to its end",
     "recover": "was recovered",
     "fail": "failed",
     "finish": "is applied",

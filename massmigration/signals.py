@@ -28,5 +28,6 @@ BY_EVENT: Final = {
     "pause": migration_paused,
     "resume": migration_resumed,
     "retry": migration_resumed,
+    "proceed": migration_resumed,
     "cancel": migration_cancelled,
 }

@@ -81,8 +81,18 @@ MOVES: Final = {
         Move("pause", ACTIVE, PAUSED, True, "Workers stop after the batch in hand; the cursors stay."),
         Move("resume", (PAUSED,), RUNNING, True, "Work goes on from the cursors of the same attempt."),
         Move("retry", (FAILED,), RUNNING, True, "What failed is tried again, then on from the cursors."),
+        Move(
+            "accept",
+            (RUNNING, PAUSED, FAILED),
+            None,
+            True,
+            "A person takes objects that failed as they are, for a reason that is kept.",
+        ),
         Move("recover", ACTIVE, None, True, "Abandoned shards are handed to a new worker."),
         Move("fail", ACTIVE, FAILED, False, "An object could not be migrated, or a check did not pass."),
+        Move(
+            "proceed", (FAILED,), RUNNING, False, "The last open failure was accepted; the run goes on to its end."
+        ),
         Move("finish", (RUNNING,), APPLIED, False, "Every shard is done, no failure is open, verify() passes."),
         Move(
             "cancel",
@@ -149,6 +159,8 @@ def get_refusal(action: str, key: str, db_alias: str, status: str) -> str:
         way_out = "There is nothing to reset."
     elif status == NOT_RUN and action == "cancel":
         way_out = "There is nothing to cancel."
+    elif action == "accept":
+        way_out = "Only objects that failed in a run that is running, paused or failed can be accepted."
     elif action == "pause" and status not in ACTIVE:
         way_out = "Only a migration that is enqueued or running can be paused."
     elif action == "recover":
@@ -165,6 +177,7 @@ _VERBS: Final = {
     "pause": "be paused",
     "resume": "be resumed",
     "retry": "be retried",
+    "accept": "have failures accepted",
     "recover": "be recovered",
     "cancel": "be cancelled",
     "restart": "be restarted",
@@ -172,5 +185,6 @@ _VERBS: Final = {
     "reset": "be reset",
     "begin": "begin",
     "fail": "fail",
+    "proceed": "proceed",
     "finish": "finish",
 }

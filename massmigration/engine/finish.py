@@ -10,6 +10,7 @@ from django.utils import timezone
 from massmigration import recorder, states
 from massmigration.database import is_transient, run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration, WorkedMigration
+from massmigration.engine.accepted import count_accepted
 from massmigration.engine.counting import Count, count_rows
 from massmigration.engine.failures import describe
 from massmigration.engine.kinds import get_kind
@@ -95,7 +96,8 @@ def run_finish(shard: MigrationShard, migration: WorkedMigration, db_alias: str,
     if open_count:
         raise FinishRefused(
             states.FAILURES_OPEN,
-            f"{open_count} object{'s' if open_count > 1 else ''} could not be migrated. Mend the cause and retry.",
+            f"{open_count} object{'s' if open_count > 1 else ''} could not be migrated. "
+            "Mend the cause and retry, or accept them as they are.",
         )
     warning = ""
     if isinstance(migration, QuerysetMigration):
@@ -141,6 +143,8 @@ def _catch_up(
         return [], ""
     count = count_rows(table.queryset)
     if count == Count(0, is_estimate=False):
+        return [], ""
+    if not count.is_estimate and count.number == count_accepted(table, shard.attempt_uuid, db_alias):
         return [], ""
     left_matching = sum(other.left_matching for other in ranges)
     visited = sum(other.processed for other in ranges if other.pass_number == shard.pass_number)

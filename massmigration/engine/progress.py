@@ -15,6 +15,7 @@ from massmigration.definitions.base import BaseMigration
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import is_live
 from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
+from massmigration.recorder.acceptances import count_acceptable
 
 START_SECONDS: Final = 10.0
 """How long a new worker may take until its first sign of life."""
@@ -80,6 +81,7 @@ class Progress:
     percent: float | None = None
     shard_rows: tuple[ShardProgress, ...] = ()
     record_status: str = states.NOT_RUN
+    acceptable: int = 0
 
     @property
     def allowed_actions(self) -> list[str]:
@@ -87,7 +89,8 @@ class Progress:
         actions = states.get_legal_actions(self.record_status)
         if self.status in (states.BROKEN, states.ORPHANED):
             return [action for action in actions if action in ("pause", "cancel", "reset")]
-        return [action for action in actions if action != "recover" or self.stalled]
+        unwanted = {"recover": not self.stalled, "accept": not self.acceptable}
+        return [action for action in actions if not unwanted.get(action)]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of ``--format json``, in their order, as JSON values."""
@@ -196,6 +199,8 @@ def _sum(
         "shard_rows": tuple(_get_shard_progress(shard) for shard in shards),
         "percent": _get_percent(record.status, processed, total),
     }
+    if result["failed"]:
+        result["acceptable"] = count_acceptable(attempt.uuid, db_alias)
     if record.status == states.RUNNING and rate and total:
         result["eta_seconds"] = round(max(0, total - processed) / rate, 1)
     launched_by_hand = migration is not None and get_kind(migration) is None and has_plan

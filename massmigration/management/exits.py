@@ -8,6 +8,7 @@ from django.core.management.base import CommandError
 
 from massmigration import states
 from massmigration.exceptions import (
+    AcceptRefused,
     ConfigurationError,
     DatabaseNotAllowed,
     DependencyNotApplied,
@@ -32,6 +33,7 @@ _OF_ERROR: Final[tuple[tuple[type[MassMigrationError], int], ...]] = (
     (LoadError, USAGE),
     (DatabaseNotAllowed, USAGE),
     (IllegalMove, USAGE),
+    (AcceptRefused, USAGE),
 )
 
 

@@ -1,0 +1,233 @@
+"""What a person takes as it is: open failures are closed with a reason, and a run that waited for that goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
+
+from massmigration import recorder, states
+from massmigration.backends.base import get_backend
+from massmigration.database import is_document_store, run_write
+from massmigration.databases import check_database
+from massmigration.definitions.base import BaseMigration, QuerysetMigration
+from massmigration.engine.finish import make_finish_if_due
+from massmigration.exceptions import AcceptRefused, FenceLost
+from massmigration.launching import launch_after_commit
+from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
+from massmigration.recorder import Author
+from massmigration.recorder.acceptances import get_failures_of, lock_record, mark_failures_accepted, pass_by
+from massmigration.recorder.conditional import DOCUMENT_LIMIT
+
+OBJECT_REASONS: Final = (states.FAILURES_OPEN, states.MAX_FAILURES, states.OPERATION_ERROR)
+"""Why a run may have failed that goes on by itself once no failure is open; what else fails it needs a retry."""
+
+
+class Acceptance(NamedTuple):
+    """What an accept did.
+
+    Attributes:
+        record: As it is now.
+        accepted_count: How many failures were accepted.
+        open_count: How many are open still.
+        goes_on: Whether the run, which had failed, goes on to its end.
+    """
+
+    record: MigrationRecord
+    accepted_count: int
+    open_count: int
+    goes_on: bool
+
+
+def accept(
+    migration: BaseMigration,
+    db_alias: str,
+    author: Author,
+    reason: str,
+    failure_ids: Collection[str] | None = None,
+    *,
+    enqueue: bool = True,
+) -> Acceptance:
+    """Close open failures whose objects stay as they are; if none is left, let a failed run go on.
+
+    Args:
+        migration: The definition.
+        db_alias: The database.
+        author: Who does it.
+        reason: Why, in a person's words; the event keeps it.
+        failure_ids: Primary keys of failures, or how only one of them begins; None for all that are open.
+        enqueue: Whether to launch the backend; a command that works by itself does not.
+
+    Returns:
+        What was done; nothing, if no failure was open.
+
+    Raises:
+        IllegalMove: The status does not allow it.
+        AcceptRefused: There is no reason, or the failures named are not open, or are not those of an object.
+        ConfigurationError: The run would go on, but the backend cannot run it from here.
+        BackendUnreachable: The backend did not take it; the record is FAILED and can be retried.
+    """
+    check_database(migration, db_alias)
+    record = _require_record(recorder.get_record(migration.key, db_alias), migration.key, db_alias)
+    if not reason.strip():
+        raise AcceptRefused(
+            f"Failures of {migration.key} are accepted for a reason only, which the events keep. Give one.",
+            key=migration.key,
+            db_alias=db_alias,
+        )
+    wanted = None if failure_ids is None else _find_failures(record, failure_ids, db_alias)
+    accept_part = _Part(migration, db_alias, author, reason.strip(), record, wanted, enqueue=enqueue)
+    accepted_count = 0
+    while True:
+        done = run_write(db_alias, accept_part)
+        accepted_count += done.accepted_count
+        if done.is_last:
+            break
+    if done.goes_on:
+        assert record.attempt_uuid is not None
+        make_finish_if_due(migration, db_alias, record.attempt_uuid)
+        if enqueue:
+            launch_after_commit(migration, db_alias, record.attempt_uuid, author)
+    record = _require_record(recorder.get_record(migration.key, db_alias), migration.key, db_alias, is_legal=True)
+    return Acceptance(record, accepted_count, done.open_count, done.goes_on)
+
+
+class _Done(NamedTuple):
+    accepted_count: int
+    open_count: int
+    is_last: bool
+    goes_on: bool
+
+
+class _Part:
+    """Accepts as many failures as one transaction can write, together with the event that says so."""
+
+    def __init__(
+        self,
+        migration: BaseMigration,
+        db_alias: str,
+        author: Author,
+        reason: str,
+        record: MigrationRecord,
+        wanted: set[str] | None,
+        *,
+        enqueue: bool,
+    ) -> None:
+        self.migration, self.db_alias, self.author, self.reason = migration, db_alias, author, reason
+        self.attempt_uuid, self.wanted, self.enqueue = record.attempt_uuid, wanted, enqueue
+        self.limit = DOCUMENT_LIMIT // 2 if is_document_store(db_alias) else None
+
+    def __call__(self) -> _Done:
+        """Read all that is needed first: a document store cannot be asked again once it was written to."""
+        key = self.migration.key
+        record = _require_record(lock_record(key, self.db_alias), key, self.db_alias)
+        if record.attempt_uuid != self.attempt_uuid:
+            raise recorder.refuse(key, self.db_alias, "accept", record.status)
+        shards = recorder.get_shards(self.attempt_uuid, self.db_alias)
+        opened = get_failures_of(self.attempt_uuid, self.db_alias, MigrationFailure.OPEN)
+        chosen = [failure for failure in opened if failure.object_key is not None and self._is_wanted(failure)]
+        part = chosen[: self.limit]
+        passed = self._pass_by(part, shards)
+        open_count = len(opened) - len(part)
+        goes_on = open_count == 0 and _is_settled(record, bool(part), shards, passed)
+        if part:
+            self._tell(mark_failures_accepted(part, self.db_alias))
+        if goes_on:
+            self._proceed([shard for shard in shards if shard.pk not in passed])
+        return _Done(len(part), open_count, len(part) == len(chosen), goes_on)
+
+    def _is_wanted(self, failure: MigrationFailure) -> bool:
+        return self.wanted is None or failure.pk in self.wanted
+
+    def _pass_by(self, failures: Sequence[MigrationFailure], shards: Sequence[MigrationShard]) -> set[str]:
+        """Put the cursors behind objects that stopped the run, and return the shards' keys."""
+        by_id = {shard.pk: shard for shard in shards if shard.status == MigrationShard.FAILED}
+        passed = set()
+        for failure in failures:
+            shard = by_id.get(failure.shard_id)
+            if failure.is_passed or shard is None or shard.pk in passed:
+                continue
+            cursor = _get_cursor_behind(failure, shard, self.migration)
+            if not pass_by(shard, cursor, self.db_alias):
+                raise FenceLost(f"Shard {shard.pk} was moved meanwhile. Accept again.", key=shard.key)
+            passed.add(shard.pk)
+        return passed
+
+    def _tell(self, count: int) -> None:
+        objects = f"{count:,} object{'' if count == 1 else 's'}"
+        recorder.add_event(
+            self.migration.key,
+            self.db_alias,
+            "accept",
+            self.author,
+            self.attempt_uuid,
+            f"{objects}: {self.reason}",
+            {"count": count, "reason": self.reason},
+        )
+
+    def _proceed(self, shards: Sequence[MigrationShard]) -> None:
+        assert self.attempt_uuid is not None
+        key = self.migration.key
+        if self.enqueue:
+            get_backend(self.migration).check_launch(self.db_alias, origin=self.author.origin)
+        recorder.move(key, self.db_alias, "proceed", self.author, of_attempt=self.attempt_uuid, reason="", error="")
+        recorder.free_shards(self.attempt_uuid, self.db_alias, shards=shards)
+
+
+def _is_settled(
+    record: MigrationRecord, has_accepted: bool, shards: Sequence[MigrationShard], passed: set[str]
+) -> bool:
+    """Return whether nothing but open failures kept a failed run from its end, now that none is open."""
+    if record.status != states.FAILED or record.reason not in OBJECT_REASONS:
+        return False
+    if record.reason == states.FAILURES_OPEN:  # also where an accept in parts was broken off before its end
+        return True
+    if record.reason == states.OPERATION_ERROR and any(
+        shard.status == MigrationShard.FAILED and shard.pk not in passed for shard in shards
+    ):
+        return False  # a worker has failed for something that is no object's fault
+    return has_accepted
+
+
+def _get_cursor_behind(failure: MigrationFailure, shard: MigrationShard, migration: BaseMigration) -> str:
+    """Return where a shard stands behind an object; one that lists its rows counts them."""
+    object_key = failure.object_key or ""
+    if isinstance(migration, QuerysetMigration) and shard.payload is not None:
+        return json.dumps(shard.payload["keys"].index(object_key) + 1)
+    return object_key
+
+
+def _require_record(
+    record: MigrationRecord | None, key: str, db_alias: str, *, is_legal: bool = False
+) -> MigrationRecord:
+    status = record.status if record is not None else states.NOT_RUN
+    if record is None or not (is_legal or states.is_legal("accept", status)):
+        raise recorder.refuse(key, db_alias, "accept", status)
+    return record
+
+
+def _find_failures(record: MigrationRecord, names: Collection[str], db_alias: str) -> set[str]:
+    """Return the primary keys of the failures that are meant, or raise AcceptRefused."""
+    failures = recorder.get_failures(record.attempt_uuid, db_alias)
+    return {_find_failure(record, failures, name, db_alias).pk for name in names}
+
+
+def _find_failure(
+    record: MigrationRecord, failures: Sequence[MigrationFailure], name: str, db_alias: str
+) -> MigrationFailure:
+    found = [failure for failure in failures if name and failure.pk.startswith(name)]
+    problem = ""
+    if not found:
+        problem = f"has no failure '{name}' in its attempt on database '{db_alias}'. List them, and name one of those."
+    elif len(found) > 1:
+        problem = f"has {len(found)} failures that begin with '{name}'. Write more of the one that is meant."
+    elif found[0].status != MigrationFailure.OPEN:
+        problem = f"has no open failure '{name}': it was {found[0].status} already. Leave it out."
+    elif found[0].object_key is None:
+        problem = (
+            f"failed as a whole, not at an object, so failure '{name}' cannot be accepted. Mend the cause and retry, "
+            "or mark the migration as applied."
+        )
+    if problem:
+        raise AcceptRefused(f"{record.key} {problem}", key=record.key, db_alias=db_alias)
+    return found[0]

@@ -1,0 +1,42 @@
+"""Objects that a person has taken as they are: the engine passes them by, and does not wait for them."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import connections
+
+from massmigration.database import is_document_store
+from massmigration.engine.keyfilters import chunk_keys
+from massmigration.engine.querysets import Table
+from massmigration.models import MigrationFailure
+from massmigration.recorder.acceptances import get_failures_of, is_accepted
+
+
+def stays_accepted(failure: MigrationFailure, db_alias: str) -> bool:
+    """Look whether an object that failed was accepted before, in an earlier pass over the table; keep it so.
+
+    Args:
+        failure: Not stored yet; its status is set.
+        db_alias: The database.
+    """
+    if not is_accepted(failure, db_alias):
+        return False
+    failure.status = MigrationFailure.ACCEPTED
+    return True
+
+
+def count_accepted(table: Table, attempt_uuid: uuid.UUID, db_alias: str) -> int:
+    """Return how many of the rows that were accepted the queryset still finds: no pass would change that.
+
+    Args:
+        table: The rows that the migration goes through.
+        attempt_uuid: The attempt.
+        db_alias: The database that is migrated.
+    """
+    accepted = get_failures_of(attempt_uuid, db_alias, MigrationFailure.ACCEPTED)
+    keys = [table.codec.decode(failure.object_key) for failure in accepted if failure.object_key is not None]
+    if is_document_store(table.alias):
+        return sum(len(table.read_listed([key])) for key in keys)
+    chunks = chunk_keys(table.queryset.model, keys, connections[table.alias])
+    return sum(len(table.read_listed(list(chunk))) for chunk in chunks)
