@@ -1,0 +1,182 @@
+"""What ``manage.py check`` says about migration files, each problem with its own id and hint."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from django.apps import AppConfig
+from django.core import checks
+from django.core.management import get_commands
+from django.db import connections
+
+from massmigration.backends.base import get_backend
+from massmigration.exceptions import ConfigurationError
+from massmigration.loader import MigrationLoader, get_loader
+from massmigration.problems import describe_cycle, join_words
+
+_UNTIL_THEN: Final = "Until then it cannot be run; other migrations are not affected."
+_SEE_TRACEBACK: Final = "See the traceback with: python manage.py shell -c '__import__(\"{module}\")'."
+
+
+class Fault(NamedTuple):
+    """One problem that a check found.
+
+    Attributes:
+        id: ``E001`` for an error, ``W001`` for a warning.
+        app_label: The app it is about.
+        place: The file it is in, or the app's label.
+        text: What is wrong.
+        hint: What to do.
+    """
+
+    id: str
+    app_label: str
+    place: Path | str
+    text: str
+    hint: str
+
+
+def check_migrations(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check the migration files of the given apps, or of all.
+
+    One broken file is no reason to keep a site from starting. So its problem is an error where the checks
+    were asked for, and a warning where another command only comes past them.
+    """
+    try:
+        loader = get_loader()
+    except ConfigurationError:  # check_settings tells it
+        return []
+    labels = None if app_configs is None else {app_config.label for app_config in app_configs}
+    worst = _get_worst_level()
+    return [
+        checks.CheckMessage(
+            min(worst, checks.ERROR if fault.id[0] == "E" else checks.WARNING),
+            fault.text,
+            hint=fault.hint,
+            obj=_shorten(fault.place),
+            id=f"massmigration.{fault.id}",
+        )
+        for find_faults in _CHECKS
+        for fault in find_faults(loader)
+        if labels is None or fault.app_label in labels
+    ]
+
+
+def _get_worst_level() -> int:
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    return checks.WARNING if command != "check" and command in get_commands() else checks.ERROR
+
+
+def _check_files(loader: MigrationLoader) -> Iterator[Fault]:
+    for key, error in loader.broken.items():
+        file = loader.files[key]
+        if error.__cause__ is None:
+            yield Fault("E002", file.app_label, file.path, str(error), _UNTIL_THEN)
+        else:
+            hint = f"{_SEE_TRACEBACK.format(module=file.module)} {_UNTIL_THEN}"
+            yield Fault("E001", file.app_label, file.path, str(error), hint)
+
+
+def _check_dependencies(loader: MigrationLoader) -> Iterator[Fault]:
+    for child, parent in loader.unknown_dependencies():
+        file = loader.files[child]
+        text = f"{child} depends on {parent}, which does not exist."
+        close = difflib.get_close_matches(parent, loader.files, n=1)
+        guess = f"Did you mean {close[0]}? " if close else ""
+        hint = f"{guess}Django's own migrations belong in schema_dependencies. {_UNTIL_THEN}"
+        yield Fault("E003", file.app_label, file.path, text, hint)
+
+
+def _check_cycles(loader: MigrationLoader) -> Iterator[Fault]:
+    for cycle in loader.graph.cycles():
+        file = loader.files[cycle[0]]
+        hint = "Take a dependency out. Until then none of these can be run, nor can what depends on them."
+        yield Fault("E004", file.app_label, file.path, describe_cycle(cycle), hint)
+
+
+def _check_numbers(loader: MigrationLoader) -> Iterator[Fault]:
+    for app_label, number, names in loader.duplicate_numbers():
+        free = max(file.number for file in loader.files.values() if file.app_label == app_label) + 1
+        text = f"{app_label} has {len(names)} mass migrations with number {number}: {join_words(names)}."
+        hint = (
+            f"Give one of them the next free number, {free:04d}: one that was not run anywhere yet, as runs are "
+            "remembered by the file's name. Until then both can be run."
+        )
+        yield Fault("E005", app_label, app_label, text, hint)
+
+
+def _check_aliases(loader: MigrationLoader) -> Iterator[Fault]:
+    for key, migration in loader.migrations.items():
+        file, allowed = loader.files[key], migration.allowed_db_aliases
+        if isinstance(allowed, str) or not isinstance(allowed, Collection | None):
+            text = f"{key} has allowed_db_aliases = {allowed!r}, but it has to be a list of aliases, or None."
+            yield Fault("E007", file.app_label, file.path, text, "Correct it.")
+            continue
+        other = getattr(migration, "other_database", None)
+        named = [("allowed_db_aliases", alias) for alias in allowed or ()]
+        named += [("other_database", other)] if other else []
+        for attribute, alias in named:
+            if alias not in connections:
+                text = f"{key} has {alias!r} in {attribute}, but DATABASES has no such alias."
+                hint = f"Correct it, or add it to DATABASES, which has {join_words(connections)}."
+                yield Fault("E007", file.app_label, file.path, text, hint)
+
+
+def _check_folders(loader: MigrationLoader) -> Iterator[Fault]:
+    for app_label, error in loader.unreadable.items():
+        hint = f"Until then {app_label} has no mass migrations; other apps are not affected."
+        yield Fault("E008", app_label, app_label, str(error), hint)
+
+
+def _check_backends(loader: MigrationLoader) -> Iterator[Fault]:
+    for key, migration in loader.migrations.items():
+        if migration.backend or migration.backend_params:
+            try:
+                get_backend(migration)
+            except ConfigurationError as error:
+                file = loader.files[key]
+                yield Fault("E009", file.app_label, file.path, f"{key} cannot be run: {error}", _UNTIL_THEN)
+
+
+def _check_leaves(loader: MigrationLoader) -> Iterator[Fault]:
+    in_cycles = {key for cycle in loader.graph.cycles() for key in cycle}
+    for app_label, folder in loader.folders.items():
+        leaves = loader.graph.leaves(app_label)
+        is_known = not any(file.key in loader.broken or file.key in in_cycles for file in folder.files)
+        if is_known and len(leaves) > 1:
+            names = join_words(loader.files[key].name for key in leaves)
+            text = f"{app_label} has {len(leaves)} mass migrations that no later one depends on: {names}."
+            hint = "All of them are run, in no fixed order. If one needs another, name it in its dependencies."
+            yield Fault("W001", app_label, app_label, text, hint)
+
+
+def _check_strays(loader: MigrationLoader) -> Iterator[Fault]:
+    for app_label, folder in loader.folders.items():
+        for path in folder.strays:
+            text = f"{path.name} has no number at the front of its name, so it is not run."
+            hint = f"Rename it to 0001_{path.name} if it is a migration, to _{path.name} if it is not."
+            yield Fault("W002", app_label, path, text, hint)
+
+
+_CHECKS: Final = (
+    _check_files,
+    _check_dependencies,
+    _check_cycles,
+    _check_numbers,
+    _check_aliases,
+    _check_folders,
+    _check_backends,
+    _check_leaves,
+    _check_strays,
+)
+
+
+def _shorten(place: Path | str) -> str:
+    """Return a path as seen from the working directory, where it lies below."""
+    if isinstance(place, Path) and place.is_relative_to(Path.cwd()):
+        return str(place.relative_to(Path.cwd()))
+    return str(place)

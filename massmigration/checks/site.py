@@ -1,0 +1,55 @@
+"""What ``manage.py check`` says about our settings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core import checks
+
+from massmigration.backends.base import get_backend
+from massmigration.backends.local import check_interpreter, find_log_dir_fault
+from massmigration.conf import SETTING_NAMES, conf
+from massmigration.definitions.base import BaseMigration
+from massmigration.exceptions import BackendUnreachable, ConfigurationError
+from massmigration.problems import join_words
+
+
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check the values of our settings (E006) and look for misspelt ones (W003)."""
+    faults: dict[str, None] = {}  # each once, although reading one setting may read another
+    for name in SETTING_NAMES:
+        try:
+            value = getattr(conf, name.removeprefix("MASSMIGRATION_").lower())
+            if name == "MASSMIGRATION_BACKEND":
+                get_backend(BaseMigration("massmigration", "0000_check"))
+            elif name == "MASSMIGRATION_MODULES":
+                _check_labels(value)
+            elif name == "MASSMIGRATION_PYTHON":
+                check_interpreter()
+            elif name == "MASSMIGRATION_LOG_DIR" and (fault := find_log_dir_fault(value)):
+                faults[f"MASSMIGRATION_LOG_DIR is {value}, but {fault}. Set it to a folder that can be written to."] = (
+                    None
+                )
+        except (BackendUnreachable, ConfigurationError) as error:
+            faults[str(error)] = None
+    hint = "The settings and their defaults are listed in the documentation of massmigration."
+    messages: list[checks.CheckMessage] = [checks.Error(fault, hint=hint, id="massmigration.E006") for fault in faults]
+    for name in sorted(set(dir(settings)) - set(SETTING_NAMES)):
+        close = difflib.get_close_matches(name, SETTING_NAMES, n=1, cutoff=0.9)
+        if close and name.startswith("MASSMIGRATION_"):
+            text, hint = f"{name} is not a setting of massmigration.", f"Did you mean {close[0]}?"
+            messages.append(checks.Warning(text, hint=hint, id="massmigration.W003"))
+    return messages
+
+
+def _check_labels(modules: dict[str, str | None]) -> None:
+    labels = {app_config.label for app_config in apps.get_app_configs()}
+    if unknown := sorted(set(modules) - labels):
+        raise ConfigurationError(
+            f"MASSMIGRATION_MODULES names {join_words(unknown)}, but no installed app has this label. "
+            "Correct it, or take it out."
+        )
