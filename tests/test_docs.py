@@ -8,8 +8,8 @@ import inspect
 import os
 import re
 import sys
-from pathlib import Path
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from urllib.parse import unquote
 
