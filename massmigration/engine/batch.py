@@ -130,6 +130,8 @@ class BatchRunner:
             batch, fields = self._write(batch, limit, operates_inside=operates_inside)
         if fields:
             self._note_advance(fields, is_written=kind.work_alias == self.db_alias)
+            if kind.is_document:
+                self._note_left(batch)
         return batch
 
     def _write(self, batch: Batch | None, limit: int, *, operates_inside: bool) -> tuple[Batch, dict[str, Any]]:
@@ -163,6 +165,13 @@ class BatchRunner:
             run_write(self.db_alias, lambda: recorder.advance_shard(self.shard, self.db_alias, **fields))
         for name, value in fields.items():
             setattr(self.shard, name, value)
+
+    def _note_left(self, batch: Batch) -> None:
+        """Count after the commit what still matches: within a transaction a document store refuses to look for it."""
+        left = self.kind.count_left(batch, self.shard)
+        if left:  # once in a shard: with a number that is known, nobody counts again
+            run_write(self.db_alias, lambda: recorder.update_held(self.shard, self.db_alias, left_matching=left))
+            self.shard.left_matching = left
 
     def _operate(self, batch: Batch) -> None:
         if not batch.objects:

@@ -158,10 +158,14 @@ class MapperKind(QuerysetKind):
             return Written()
         changed = batch.snapshot.find_changed(batch.objects)
         write_objects(batch.objects if self.migration.write_unchanged else changed, self.fields, self.work_alias)
-        left = 0
-        if self.until_empty and self.migration.until_empty is None and not shard.left_matching:
-            left = self.table.count_matching([obj.pk for obj in batch.objects])
-        return Written(len(changed), left)
+        return Written(len(changed), 0 if self.is_document else self.count_left(batch, shard))
+
+    def count_left(self, batch: Batch, shard: MigrationShard) -> int:
+        """Count the objects that the queryset still finds after their visit, while the shard knows of none."""
+        is_of_use = self.until_empty and self.migration.until_empty is None and not shard.left_matching
+        if batch.snapshot is None or not batch.objects or not is_of_use:
+            return 0
+        return self.table.count_matching([obj.pk for obj in batch.objects])
 
 
 class BatchKind(QuerysetKind):

@@ -291,6 +291,23 @@ def test_rows_that_come_in_behind_the_cursors_are_caught(db_alias):
     assert get_visits(db_alias) == {1: 90}
 
 
+@pytest.mark.parametrize("count", [10, 450])
+def test_rows_that_still_match_after_their_visit_are_visited_once_and_told(db_alias, count):
+    make_rows(db_alias, count)
+
+    class LooksAgain(Visit):
+        update_fields = ("flag", "visits")
+        batch_size = 400
+
+        def get_queryset(self, db_alias):
+            return Row.objects.using(db_alias).filter(flag=False)
+
+    progress = run(make(LooksAgain), db_alias)
+    assert (progress.status, progress.processed) == ("applied", count)
+    assert "still match the queryset" in progress.warning
+    assert get_visits(db_alias) == {1: count}
+
+
 @pytest.mark.parametrize("definition", [Visit, Save])
 def test_a_pause_in_mid_run_and_a_resume_repeat_nothing(db_alias, settings, definition):
     settings.MASSMIGRATION_RECORD_CACHE_TIMEOUT = 0
