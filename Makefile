@@ -51,7 +51,7 @@ $(VENV)/.for-demo: pyproject.toml requirements/demo.txt | $(BIN)/python
 	@$(PIP) --editable . --requirement requirements/demo.txt
 	@touch $@
 
-$(VENV)/.for-test: pyproject.toml requirements/test.txt requirements/test-cloud.txt requirements/demo.txt | $(BIN)/python
+$(VENV)/.for-test: pyproject.toml requirements.txt requirements/test.txt requirements/test-cloud.txt requirements/demo.txt | $(BIN)/python
 	@echo "Installing massmigration and what its tests need into $(VENV)"
 	@$(PIP) --requirement requirements/test-cloud.txt $(FOR_TEST) || { \
 		echo "requirements/test-cloud.txt cannot be installed here; going on without it"; \
