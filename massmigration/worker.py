@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 import uuid
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from django.db import connections
 
 from massmigration import logs, recorder
 from massmigration.conf import conf
-from massmigration.database import is_transient
+from massmigration.database import is_document_store, is_transient
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine import slice as slices
 from massmigration.engine.finish import make_finish_if_due
@@ -75,7 +76,7 @@ def work(
             )
             connections[db_alias].close()
         if shard is None or failing_since is not None:
-            time.sleep(poll_seconds)
+            time.sleep(poll_seconds * random.uniform(0.5, 1.5))  # or all workers would want the same at the same time
             poll_seconds = min(poll_seconds * 1.5, LONGEST_POLL_SECONDS, max(conf.lease_seconds / 5, 0.05))
 
 
@@ -86,7 +87,9 @@ def _claim_next(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID
     has_open_range = any(shard.kind == MigrationShard.RANGE and shard.status != MigrationShard.DONE for shard in shards)
     worked = [shard for shard in shards if shard.last_progress_at is not None]
     pattern = max(worked, key=lambda shard: shard.last_progress_at or shard.created_at, default=None)
-    for shard in shards:
+    # Where a claim that another forestalls costs seconds, workers that begin together do not want the same shard.
+    in_turn = random.sample(shards, len(shards)) if is_document_store(db_alias) else shards
+    for shard in in_turn:
         if shard.kind == MigrationShard.FINISH and has_open_range:
             continue
         if is_claimable(shard) and claim(shard, migration, db_alias, worker, pattern):

@@ -5,25 +5,32 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import random
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
+from typing import Final
 
 from django.db import connections
 from django.utils import timezone
 
 from massmigration import recorder
 from massmigration.conf import conf
-from massmigration.database import is_in_memory, run_write
+from massmigration.database import LOCK_PATIENCE_SECONDS, is_document_store, is_in_memory, run_write
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import DatabaseLocked, FenceLost
 from massmigration.models import MigrationShard
 
 logger = logging.getLogger("massmigration")
+
+SHORTEST_CLAIM_DELAY: Final = 0.5
+LONGEST_CLAIM_DELAY: Final = 8.0
+"""Seconds at most between two tries to take a shard that others want as well; Firestore's locks are held for some."""
 
 
 def make_worker_name() -> str:
@@ -83,14 +90,37 @@ def claim(
         is_taken = recorder.claim_shard(taken, db_alias, worker, conf.lease_seconds, bound, pattern)
         return taken if is_taken else None
 
-    try:
-        taken = run_write(db_alias, take)
-    except DatabaseLocked:  # by an operation that takes long, most likely: it is alive
-        return False
+    if is_document_store(db_alias):
+        taken = _take_unless_moved(shard, db_alias, take)
+    else:
+        try:
+            taken = run_write(db_alias, take)
+        except DatabaseLocked:  # by an operation that takes long, most likely: it is alive
+            return False
     if taken is None:
         return False
     vars(shard).update(vars(taken))
     return True
+
+
+def _take_unless_moved(
+    shard: MigrationShard, db_alias: str, take: Callable[[], MigrationShard | None]
+) -> MigrationShard | None:
+    """Take a shard on a document store, where whoever reads it in a transaction keeps the winner from writing it.
+
+    So each try begins with a look that locks nothing, and who comes late leaves it at that.
+    """
+    delay, deadline = SHORTEST_CLAIM_DELAY, time.monotonic() + LOCK_PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        stored = recorder.get_shard(shard.pk, db_alias)
+        if stored is None or (stored.fence, stored.status) != (shard.fence, shard.status):
+            return None
+        try:
+            return run_write(db_alias, take, patience=0)
+        except DatabaseLocked:
+            time.sleep(random.uniform(0, delay))
+            delay = min(delay * 4, LONGEST_CLAIM_DELAY)
+    return None
 
 
 def release(
