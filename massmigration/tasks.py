@@ -49,9 +49,9 @@ def run_shard(shard_id: str, db_alias: str) -> None:
     migration = _load(shard.key, db_alias, shard.attempt_uuid)
     if migration is None:
         return
+    backend = get_backend(migration)
     if not is_claimable(shard) or not claim(shard, migration, db_alias, make_worker_name()):
         return  # another delivery works on it; whatever becomes of that one, the watch goes on
-    backend = get_backend(migration)
     try:
         attempt = recorder.get_attempt(shard.attempt_uuid, db_alias)
         if attempt is not None and is_unwatched(attempt):
@@ -62,7 +62,8 @@ def run_shard(shard_id: str, db_alias: str) -> None:
             release(shard, db_alias)
         raise
     for next_shard in _find_next(shard, migration, db_alias, outcome):
-        _enqueue(backend, next_shard, db_alias)
+        # By the visit before it, too: a queue goes on refusing the name of a task that was turned away.
+        _enqueue(backend, next_shard, db_alias, f"after {shard.pk} {shard.fence}")
 
 
 def watch(key: str, db_alias: str, attempt: str) -> None:
@@ -81,7 +82,7 @@ def watch(key: str, db_alias: str, attempt: str) -> None:
     if stored is None or (due_at is not None and (due_at - now).total_seconds() > conf.watch_seconds / 4):
         return  # another one comes later: one watch is enough
     migration = _load(key, db_alias, attempt_uuid)
-    backend = get_backend(migration or BaseMigration(*key.split(":")))
+    backend = get_backend(migration or _make_nameless(key, stored.backend))
     # First of all: who is killed in what follows has seen to it that somebody else looks.
     if not enqueue_watch(backend, key, db_alias, stored) or migration is None:
         return
@@ -95,6 +96,13 @@ def watch(key: str, db_alias: str, attempt: str) -> None:
         )
         _enqueue(backend, shard, db_alias, f"found {now:%Y-%m-%dT%H:%M:%S}")
         recorder.note_enqueued(shard, db_alias)
+
+
+def _make_nameless(key: str, backend: str) -> BaseMigration:
+    """Return what stands for a definition that is missing: it runs where the attempt was started."""
+    definition = type("Migration", (BaseMigration,), {"backend": backend or None})
+    nameless: BaseMigration = definition(*key.split(":"))
+    return nameless
 
 
 def _load(key: str, db_alias: str, attempt_uuid: uuid.UUID) -> BaseMigration | None:
@@ -124,9 +132,12 @@ def _find_next(shard: MigrationShard, migration: BaseMigration, db_alias: str, o
     if not ready:
         new = split_largest(migration, shards, db_alias)
         return [new] if new is not None else []
-    is_bounded = get_max_workers(migration, db_alias) is not None
-    # All others have tasks of their own, but for those that were turned away while all places were taken.
-    return ready[:1] if is_bounded or ready[0].kind == MigrationShard.FINISH else []
+    if ready[0].kind == MigrationShard.FINISH:
+        return ready
+    if get_max_workers(migration, db_alias) is None:
+        return []  # all of them have tasks of their own,
+    # as those have that rest; but others were turned away, or wait for a place.
+    return _take_free_places(list(filter(is_claimable, ready)), shards, migration, db_alias)
 
 
 def _take_free_places(

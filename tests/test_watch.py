@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from massmigration import api, executor, recorder, states, tasks
 from massmigration.backends.base import RUN_SHARD, WATCH, get_backend
-from massmigration.exceptions import BackendUnreachable
+from massmigration.engine.leases import release
+from massmigration.exceptions import BackendUnreachable, ConfigurationError
 from massmigration.loader import clear_loader
 from massmigration.models import MigrationAttempt, MigrationShard
 from massmigration.watching import enqueue_watch
@@ -250,6 +251,70 @@ def test_a_deploy_without_the_file_and_one_with_it(begin, queue, db_alias, throw
     file.write_text(FILE.format(more=""))
     clear_loader()
     finish(queue, attempt_uuid, db_alias)
+
+
+def test_the_watch_of_a_missing_file_stays_on_the_backend_that_the_run_was_started_on(
+    begin, queue, db_alias, throwaway, settings
+):
+    attempt_uuid = begin('backend = "tests.faults.queues.ListBackend"')
+    settings.MASSMIGRATION_BACKEND = "massmigration.backends.local.LocalBackend"
+    (throwaway.root / "watched/massmigrations/0001_visits.py").unlink()
+    clear_loader()
+    turn_clock(attempt_uuid, db_alias, 100)
+    deliver(queue, WATCH, 1)
+    assert len(get_waiting(queue, WATCH)) == 1
+
+
+@pytest.fixture
+def choosy_queue(queue, monkeypatch):
+    """Refuse a name for ever, as Cloud Tasks does for hours."""
+    names, enqueue = set(), queue.enqueue
+
+    def refuse(self, *args, name="", **kwargs):
+        if name not in names:
+            names.add(name)
+            enqueue(self, *args, name=name, **kwargs)
+
+    monkeypatch.setattr(queue, "enqueue", refuse)
+    return queue
+
+
+@needs_postgres
+@pytest.mark.parametrize("db_alias", ["postgres"])
+def test_a_shard_that_was_turned_away_gets_the_next_free_place(begin, choosy_queue, db_alias):
+    attempt_uuid = begin("max_workers = 2")
+    deliver(choosy_queue, RUN_SHARD, 1)
+    *_, one, other = get_ranges(attempt_uuid, db_alias)
+    for shard in (one, other):  # as by tasks that the watch had sent
+        assert recorder.claim_shard(shard, db_alias, "quick worker", 30, None)
+    deliver(choosy_queue, RUN_SHARD, len(get_waiting(choosy_queue, RUN_SHARD)))
+    turned_away = [shard.pk for shard in get_ranges(attempt_uuid, db_alias) if shard.status == MigrationShard.READY]
+    assert turned_away
+    for shard in (one, other):
+        release(shard, db_alias)
+        tasks.run_shard(shard.pk, db_alias)
+    assert set(turned_away) <= {arguments["shard_id"] for arguments in get_waiting(choosy_queue, RUN_SHARD)}
+    finish(choosy_queue, attempt_uuid, db_alias)
+
+
+def test_a_shard_that_rests_keeps_no_other_from_its_place(begin, queue, db_alias):
+    attempt_uuid = begin("max_workers = 1")
+    first, second, *_ = get_ranges(attempt_uuid, db_alias)
+    assert recorder.claim_shard(first, db_alias, "tired worker", 30, None)
+    release(first, db_alias, rest_seconds=3600)
+    lose_tasks(queue)
+    tasks.run_shard(second.pk, db_alias)
+    (arguments,) = get_waiting(queue, RUN_SHARD)
+    assert arguments["shard_id"] not in (first.pk, second.pk)
+
+
+def test_a_backend_that_is_gone_leaves_no_lease(begin, queue, db_alias, settings):
+    attempt_uuid = begin()
+    settings.MASSMIGRATION_BACKEND = "tests.faults.queues.NoSuchBackend"
+    shard = get_ranges(attempt_uuid, db_alias)[0]
+    with pytest.raises(ConfigurationError):
+        tasks.run_shard(shard.pk, db_alias)
+    assert recorder.get_shard(shard.pk, db_alias).status == MigrationShard.READY
 
 
 def test_a_queue_that_is_down_for_the_watch(begin, queue, db_alias, monkeypatch):
