@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from massmigration import BaseMigration, MapperMigration, RetryLater, executor, recorder, states
+from massmigration.accepting import accept
 from massmigration.backends.base import BaseBackend
 from massmigration.database import run_write
 from massmigration.engine.finish import make_finish_if_due
@@ -50,6 +51,8 @@ def act(action: str, migration: MapperMigration, db_alias: str) -> None:
         getattr(executor, action)(migration.key, db_alias, AUTHOR)
     elif action == "fake":
         executor.fake(migration, db_alias, AUTHOR)
+    elif action == "accept":
+        accept(migration, db_alias, AUTHOR, "nothing has failed", enqueue=False)
     else:
         getattr(executor, action)(migration, db_alias, AUTHOR, enqueue=False)
 

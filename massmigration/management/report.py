@@ -117,7 +117,11 @@ def _describe_failure(progress: Progress, style: Any) -> list[str]:
     if len(failures) > FAILURE_LIMIT:
         lines.append(f"  and {len(failures) - FAILURE_LIMIT:,} more")
     retry = wording.make_command("massmigration retry", progress.key, progress.database)
-    return [*lines, f"  Mend the cause, then: {retry}"]
+    lines.append(f"  Mend the cause, then: {retry}")
+    if progress.acceptable:
+        accept = wording.make_command("massmigration accept", progress.key, progress.database)
+        lines.append(f"  Or take what failed as it is: {accept} --reason=TEXT")
+    return lines
 
 
 def _describe_reason(progress: Progress) -> str:

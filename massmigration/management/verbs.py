@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from django.core.management.base import BaseCommand, DjangoHelpFormatter
 
 from massmigration import api, states
-from massmigration.management import exits, history, migrating, plan, wording
+from massmigration.management import exits, failures, history, migrating, plan, wording
 from massmigration.management.base import (
     add_actor_argument,
     add_noinput_argument,
@@ -214,6 +214,18 @@ _ALL: Final = (
     ),
     Verb("retry", "Try what failed again, then go on.", _add_working, _run_foreground("retry", plan.RETRY)),
     Verb("restart", "Visit every row again, from the beginning.", _add_confirmed_working, _restart),
+    Verb(
+        "failures",
+        "List the objects that failed, with their errors.",
+        failures.add_list_arguments,
+        failures.show_failures,
+    ),
+    Verb(
+        "accept",
+        "Take objects that failed as they are, for a reason.",
+        failures.add_accept_arguments,
+        failures.accept,
+    ),
     Verb(
         "fake",
         "Mark as applied without running.",

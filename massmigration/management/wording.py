@@ -62,6 +62,11 @@ def name_target(key: str, db_alias: str) -> str:
     return key if db_alias == DEFAULT_DB_ALIAS else f"{key} ({db_alias})"
 
 
+def make_printable(text: str) -> str:
+    """Return the text with what would steer a terminal written out in letters."""
+    return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
+
+
 def make_command(command: str, key: str = "", db_alias: str = DEFAULT_DB_ALIAS) -> str:
     """Return a command line that can be typed, such as ``python manage.py massmigration resume places 0002_slugs``.
 

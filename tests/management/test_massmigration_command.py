@@ -44,6 +44,8 @@ def test_has_the_verbs_of_the_contract():
         "cancel",
         "retry",
         "restart",
+        "failures",
+        "accept",
         "fake",
         "reset",
         "recover",

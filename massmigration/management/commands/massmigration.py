@@ -20,9 +20,12 @@ class Command(MassMigrationCommand):
         """Declare a sub-command for each verb."""
         subparsers = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
         for verb in VERBS.values():
-            subparser = subparsers.add_parser(verb.name, aliases=verb.aliases, help=verb.help, description=verb.help)
-            verb.add_arguments(subparser)
+            # A verb may give the name of one of Django's options a meaning of its own.
+            subparser = subparsers.add_parser(
+                verb.name, aliases=verb.aliases, help=verb.help, description=verb.help, conflict_handler="resolve"
+            )
             add_base_arguments(self, subparser)
+            verb.add_arguments(subparser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it, or list the migrations."""

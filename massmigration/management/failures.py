@@ -1,0 +1,189 @@
+"""The objects that failed, on the command line: listed with their errors, and accepted with a reason."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any, Final
+
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from massmigration import api, recorder
+from massmigration.backends.base import get_backend
+from massmigration.management import exits, plan, report, wording
+from massmigration.management.base import (
+    add_actor_argument,
+    add_noinput_argument,
+    add_working_arguments,
+    check_working_options,
+    running,
+)
+from massmigration.management.selection import (
+    add_database_arguments,
+    add_name_arguments,
+    ask,
+    find_key,
+    get_one,
+    get_wanted_aliases,
+)
+from massmigration.models import MigrationFailure
+
+ID_LENGTH: Final = 12
+"""So much of a failure's key is shown; ``accept --failure`` takes how one begins."""
+
+LINE_LIMIT: Final = 200
+"""Characters of a message that are shown on its one line."""
+
+
+def add_list_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``failures``."""
+    add_name_arguments(parser)
+    add_database_arguments(parser)
+    parser.add_argument("--all", action="store_true", help="Those that were retried or accepted, too.")
+    parser.add_argument("--limit", type=int, default=50, metavar="N", help="The first N. Default: 50.")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="Default: text.")
+    parser.add_argument("--traceback", action="store_true", dest="tracebacks", help="The whole traceback of each.")
+
+
+def add_accept_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``accept``."""
+    add_name_arguments(parser)
+    add_database_arguments(parser)
+    parser.add_argument("--reason", metavar="TEXT", default="", help="Why they are taken as they are; required.")
+    parser.add_argument(
+        "--failure",
+        metavar="ID",
+        action="append",
+        help="Only this failure, by its key or how that begins; may be given more than once. Default: all that are "
+        "open.",
+    )
+    add_actor_argument(parser)
+    add_working_arguments(parser)
+    add_noinput_argument(parser, "Do not ask.")
+
+
+def show_failures(command: BaseCommand, options: dict[str, Any]) -> int:
+    """Write the failures of the current attempts, oldest first, and return the exit code."""
+    if options["limit"] < 1:
+        raise exits.refuse("--limit has to be at least 1.")
+    aliases = get_wanted_aliases(options)
+    app_label, key = find_key(options["app_label"], options["name"], db_aliases=aliases)
+    found = [
+        (failure, alias)
+        for alias in aliases
+        for each in ([key] if key is not None else recorder.get_keys(alias))
+        if app_label is None or each.startswith(f"{app_label}:")
+        for failure in api.get_failures(each, alias)
+        if options["all"] or failure.status == MigrationFailure.OPEN
+    ]
+    shown = found[: options["limit"]]
+    if options["format"] == "json":
+        rows = [_as_row(failure, alias, with_traceback=options["tracebacks"]) for failure, alias in shown]
+        command.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False))
+        return exits.APPLIED
+    if not found:
+        command.stdout.write("No failures." if options["all"] else "No open failures.")
+    for failure, alias in shown:
+        _write(command, failure, alias, with_traceback=options["tracebacks"])
+    if len(found) > len(shown):
+        command.stdout.write(f"and {len(found) - len(shown):,} more; --limit={len(found)} shows all")
+    return exits.APPLIED
+
+
+def accept(command: BaseCommand, options: dict[str, Any]) -> int:
+    """Accept failures after a yes, see a run that goes on to its end, and return the exit code."""
+    check_working_options(options)
+    key, aliases = get_one(options, "accept")
+    if not options["reason"].strip():
+        raise exits.refuse(
+            "massmigration accept needs a reason, which the events keep: add --reason with some words on why these "
+            "objects may stay as they are."
+        )
+    codes = []
+    for alias in aliases:
+        names = options["failure"] or _list_open(key, alias)
+        question = (
+            f"{_count_objects(len(names))} of {wording.name_target(key, alias)} will stay as they are, and count as "
+            "dealt with. Accept that?"
+        )
+        if names and not ask(question, interactive=options["interactive"], stdin=sys.stdin, what="Accepting failures"):
+            command.stdout.write("Nothing was changed.")
+            return exits.STOPPED
+        codes.append(_accept(command, options, key, alias, names))
+    return exits.combine(codes)
+
+
+def _list_open(key: str, db_alias: str) -> list[str]:
+    """Return the failures that are open now: what fails while somebody thinks about the question is not meant."""
+    return [
+        failure.pk
+        for failure in api.get_failures(key, db_alias)
+        if failure.status == MigrationFailure.OPEN and failure.object_key is not None
+    ]
+
+
+def _accept(command: BaseCommand, options: dict[str, Any], key: str, db_alias: str, names: list[str]) -> int:
+    migration = api.get_migration(key)
+    works_here = options["wait"] and not get_backend(migration).has_workers
+    done = api.accept_failures(
+        key,
+        db_alias,
+        reason=options["reason"],
+        failures=names,
+        actor=options["actor"],
+        origin="command",
+        enqueue=not works_here,
+    )
+    name = wording.name_target(key, db_alias)
+    if not done.accepted_count and not done.goes_on:
+        command.stdout.write(f"{name}  nothing to accept")
+        return exits.APPLIED
+    still_open = f"; {done.open_count:,} stay open" if done.open_count else ""
+    command.stdout.write(f"{name}  {_count_objects(done.accepted_count)} accepted{still_open}")
+    if not done.goes_on:
+        return exits.APPLIED
+    if not options["wait"]:
+        for line in report.describe_launch(api.get_progress(key, db_alias), command.style):
+            command.stdout.write(line)
+        return exits.APPLIED
+    with running(command, options) as (runner, _):
+        return runner.run(key, db_alias, plan.JOIN)
+
+
+def _count_objects(count: int) -> str:
+    return f"{count:,} {wording.inflect('objects', count)}"
+
+
+def _as_row(failure: MigrationFailure, db_alias: str, *, with_traceback: bool) -> dict[str, Any]:
+    row = {
+        "id": failure.pk,
+        "key": failure.key,
+        "database": db_alias,
+        "attempt_uuid": str(failure.attempt_uuid),
+        "status": failure.status,
+        "object_key": failure.object_key,
+        "object_repr": failure.object_repr,
+        "error_class": failure.error_class,
+        "message": failure.message,
+        "failed_at": failure.failed_at.isoformat(),
+    }
+    return {**row, "traceback": failure.traceback} if with_traceback else row
+
+
+def _write(command: BaseCommand, failure: MigrationFailure, db_alias: str, *, with_traceback: bool) -> None:
+    at = timezone.localtime(failure.failed_at) if timezone.is_aware(failure.failed_at) else failure.failed_at
+    what = "the whole operation"
+    if failure.object_key is not None:
+        what = f"object {failure.object_key}{f' ({failure.object_repr})' if failure.object_repr else ''}"
+    name = wording.name_target(failure.key, db_alias)
+    line = f"{failure.pk[:ID_LENGTH]}  {at:%Y-%m-%d %H:%M:%S}  {name}  {failure.status}  {what}"
+    command.stdout.write(wording.make_printable(line))
+    if with_traceback and failure.traceback:
+        for part in failure.traceback.rstrip().splitlines():
+            command.stdout.write(f"    {wording.make_printable(part)}")
+        return
+    message = " ".join(f"{failure.error_class}: {failure.message}".split())
+    cut = message if len(message) <= LINE_LIMIT else f"{message[:LINE_LIMIT]} … (cut)"
+    command.stdout.write(command.style.ERROR(f"    {wording.make_printable(cut)}"))
