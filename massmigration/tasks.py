@@ -24,7 +24,7 @@ from massmigration.exceptions import LoadError
 from massmigration.loader import get_loader
 from massmigration.models import MigrationShard
 from massmigration.record_cache import is_wanted
-from massmigration.watching import enqueue_watch, is_unwatched
+from massmigration.watching import enqueue_watch, is_superseded, is_unwatched
 
 logger = logging.getLogger("massmigration")
 
@@ -66,21 +66,21 @@ def run_shard(shard_id: str, db_alias: str) -> None:
         _enqueue(backend, next_shard, db_alias, f"after {shard.pk} {shard.fence}")
 
 
-def watch(key: str, db_alias: str, attempt: str) -> None:
+def watch(key: str, db_alias: str, attempt: str, due_at: str = "") -> None:
     """Enqueue shards whose worker died or whose task got lost, and itself for the next look.
 
     Args:
         key: The migration's key.
         db_alias: The database.
         attempt: The attempt's UUID; the record may have another one by now, or be at rest.
+        due_at: When this look was to be, in ISO format: it tells it from others of the same run.
     """
     attempt_uuid, now = uuid.UUID(attempt), timezone.now()
     if not is_wanted(key, db_alias, attempt_uuid):
         return
     stored = recorder.get_attempt(attempt_uuid, db_alias)
-    due_at = stored.watch_due_at if stored is not None else None
-    if stored is None or (due_at is not None and (due_at - now).total_seconds() > conf.watch_seconds / 4):
-        return  # another one comes later: one watch is enough
+    if stored is None or is_superseded(stored, datetime.fromisoformat(due_at) if due_at else None):
+        return
     migration = _load(key, db_alias, attempt_uuid)
     backend = get_backend(migration or _make_nameless(key, stored.backend))
     # First of all: who is killed in what follows has seen to it that somebody else looks.

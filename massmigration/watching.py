@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.utils import timezone
 
@@ -16,7 +16,8 @@ from massmigration.models import MigrationAttempt
 def enqueue_watch(backend: BaseBackend, key: str, db_alias: str, attempt: MigrationAttempt) -> bool:
     """Have the run looked after once more, ``MASSMIGRATION_WATCH_SECONDS`` from now.
 
-    Of several that want it at once, such as deliveries of the same task, one does it: else watches would multiply.
+    A run has one watch, the one whose time is noted: of several that want it at once, such as deliveries of the same
+    task, the others' are superseded when they come, or they would multiply.
 
     Args:
         backend: The transport; one without workers elsewhere needs no watch.
@@ -30,18 +31,30 @@ def enqueue_watch(backend: BaseBackend, key: str, db_alias: str, attempt: Migrat
     if not backend.has_workers:
         return False
     due_at = timezone.now() + timedelta(seconds=conf.watch_seconds)
-    arguments = {"key": key, "db_alias": db_alias, "attempt": str(attempt.uuid)}
+    arguments = {"key": key, "db_alias": db_alias, "attempt": str(attempt.uuid), "due_at": due_at.isoformat()}
     name = f"watch {attempt.uuid} {due_at}"
-    # Noted first: a queue that does not know delays calls us within enqueue(), and that one must find it.
+    backend.enqueue(WATCH, arguments, db_alias=db_alias, delay_seconds=conf.watch_seconds, name=name)
+    # Noted afterwards: who is killed in between is delivered again, and nobody waits for a watch that will not come.
     seen = attempt.watch_due_at
-    if not run_write(db_alias, lambda: recorder.note_watch(attempt.uuid, db_alias, seen, due_at)):
+    return run_write(db_alias, lambda: recorder.note_watch(attempt.uuid, db_alias, seen, due_at))
+
+
+def is_superseded(attempt: MigrationAttempt, due_at: datetime | None) -> bool:
+    """Return whether a watch that was delivered is to do nothing, as another one looks after the run.
+
+    Args:
+        attempt: The attempt as it is now.
+        due_at: When the watch that was delivered is due; None if it does not say.
+    """
+    now, noted = timezone.now(), attempt.watch_due_at
+    early_at = now + timedelta(seconds=conf.watch_seconds / 4)
+    if due_at is not None and due_at > early_at:
+        return True  # the queue knows no delays, and would call us again and again
+    if noted is None:
         return False
-    try:
-        backend.enqueue(WATCH, arguments, db_alias=db_alias, delay_seconds=conf.watch_seconds, name=name)
-    except Exception:
-        run_write(db_alias, lambda: recorder.update_attempt(attempt.uuid, db_alias, watch_due_at=None))
-        raise
-    return True
+    if due_at is None or due_at == noted:
+        return noted > early_at
+    return noted > now - timedelta(seconds=conf.watch_seconds / 2)
 
 
 def is_unwatched(attempt: MigrationAttempt) -> bool:

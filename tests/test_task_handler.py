@@ -198,6 +198,11 @@ HOSTILE = [
     Case("a database that there is not", 400, asking(RUN_SHARD, db_alias="nope")),
     Case("the arguments of another task", 400, asking(WATCH)),
     Case("an attempt that is no UUID", 400, asking(WATCH, shard_id=None, key=KEY, attempt="7")),
+    Case(
+        "a time that is none",
+        400,
+        asking(WATCH, shard_id=None, key=KEY, attempt="00000000-0000-0000-0000-000000000000", due_at="soon"),
+    ),
     Case("arguments that are a list", 400, signed({"task": RUN_SHARD, "arguments": ["x", "default"]})),
     Case("more than a task", 400, signed({"task": RUN_SHARD, "arguments": {}, "user": "root"})),
     Case("a list", 400, signed([RUN_SHARD])),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import OperationalError
@@ -94,8 +94,9 @@ def lose_tasks(queue):
 
 
 def turn_clock(attempt_uuid, db_alias, seconds):
-    """Make all that was noted of the attempt older."""
+    """Make all that was noted of the attempt older, and the tasks that wait."""
     ago = timedelta(seconds=seconds)
+    ListBackend.waiting[:] = [(task, _make_older(arguments, ago)) for task, arguments in ListBackend.waiting]
     for attempt in MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid):
         recorder.update_attempt(attempt_uuid, db_alias, watch_due_at=attempt.watch_due_at - ago)
     for shard in MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid):
@@ -103,6 +104,13 @@ def turn_clock(attempt_uuid, db_alias, seconds):
             shard.lease_expires_at -= ago
         shard.enqueued_at -= ago
         shard.save(using=db_alias)
+
+
+def _make_older(arguments, ago):
+    values = json.loads(arguments)
+    if "due_at" in values:
+        values["due_at"] = (datetime.fromisoformat(values["due_at"]) - ago).isoformat()
+    return json.dumps(values)
 
 
 def get_ranges(attempt_uuid, db_alias):
@@ -140,7 +148,7 @@ def test_a_watch_does_not_enqueue_what_was_enqueued_a_moment_ago(begin, queue, d
     attempt_uuid = begin()
     lose_tasks(queue)
     recorder.update_attempt(attempt_uuid, db_alias, watch_due_at=timezone.now())
-    deliver(queue, WATCH, 1)
+    tasks.watch(KEY, db_alias, str(attempt_uuid))
     assert not get_waiting(queue, RUN_SHARD), "they may still wait in the queue"
     finish(queue, attempt_uuid, db_alias)
 
@@ -151,7 +159,7 @@ def test_a_shard_whose_worker_died_is_enqueued_again_when_its_lease_ends(begin, 
     assert recorder.claim_shard(dead, db_alias, "dead worker", 30, None)
     queue.waiting[:] = [one for one in queue.waiting if dead.pk not in one[1]]
     recorder.update_attempt(attempt_uuid, db_alias, watch_due_at=timezone.now())
-    deliver(queue, WATCH, 1)
+    tasks.watch(KEY, db_alias, str(attempt_uuid))
     assert dead.pk not in str(queue.waiting), "it may live"
     turn_clock(attempt_uuid, db_alias, 61)
     tasks.watch(KEY, db_alias, str(attempt_uuid))
@@ -426,15 +434,63 @@ def test_a_run_takes_a_task_for_each_visit_and_no_more(queue, throwaway, setting
     assert len(visits) == 52, "one to plan, one for each shard, and one to finish"
 
 
-def test_deliveries_of_a_watch_at_the_same_moment_make_one_more_and_not_two(begin, queue, db_alias):
+def test_of_watches_that_were_enqueued_at_the_same_moment_one_goes_on(begin, queue, db_alias):
     attempt_uuid = begin()
-    lose_tasks(queue)
     queue.waiting.clear()
     turn_clock(attempt_uuid, db_alias, 61)
     (attempt,) = MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid)
     backend = get_backend(api.get_migration(KEY))
     assert [enqueue_watch(backend, KEY, db_alias, attempt) for _ in range(3)] == [True, False, False]
+    lose_tasks(queue)
+    turn_clock(attempt_uuid, db_alias, 61)
+    queue.waiting *= 2  # and each is delivered twice
+    deliver(queue, WATCH, 6)
     assert len(get_waiting(queue, WATCH)) == 1
-    tasks.watch(KEY, db_alias, str(attempt_uuid))  # one more copy, which comes later
+    finish(queue, attempt_uuid, db_alias)
+
+
+@pytest.mark.parametrize("step", ["before it", "after it"])
+def test_a_watch_that_is_killed_while_it_enqueues_the_next_one_does_so_when_it_is_delivered_again(
+    begin, queue, db_alias, monkeypatch, step
+):
+    attempt_uuid = begin()
+    lose_tasks(queue)
+    turn_clock(attempt_uuid, db_alias, 61)
+    (task,) = queue.waiting
+    enqueue = queue.enqueue
+
+    def die(self, *args, **kwargs):
+        if step == "after it":
+            enqueue(self, *args, **kwargs)
+        raise SystemExit
+
+    queue.waiting.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "enqueue", die)
+        with pytest.raises(SystemExit):
+            queue.deliver(task)
+    queue.deliver(task)
+    lose_tasks(queue)
+    turn_clock(attempt_uuid, db_alias, 61)
+    deliver(queue, WATCH, len(get_waiting(queue, WATCH)))
+    assert len(get_waiting(queue, WATCH)) == 1
+    finish(queue, attempt_uuid, db_alias)
+
+
+def test_a_queue_that_knows_no_delays_is_not_called_again_and_again(begin, queue, db_alias, monkeypatch):
+    attempt_uuid = begin()
+    lose_tasks(queue)
+    turn_clock(attempt_uuid, db_alias, 61)
+    (waiting,) = queue.waiting
+    queue.waiting.clear()
+    enqueue = queue.enqueue
+
+    def call(self, task, arguments, **options):
+        if task == WATCH:
+            tasks.watch(**arguments)
+        enqueue(self, task, arguments, **options)
+
+    monkeypatch.setattr(queue, "enqueue", call)
+    queue.deliver(waiting)
     assert len(get_waiting(queue, WATCH)) == 1
     finish(queue, attempt_uuid, db_alias)

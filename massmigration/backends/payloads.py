@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from django.core import signing
@@ -26,6 +27,9 @@ ARGUMENTS: Final[Mapping[str, frozenset[str]]] = {
     WATCH: frozenset({"key", "db_alias", "attempt"}),
 }
 """The arguments of each function that may be called; all of them are texts."""
+
+OPTIONAL: Final[Mapping[str, frozenset[str]]] = {RUN_SHARD: frozenset(), WATCH: frozenset({"due_at"})}
+"""Those that may be left out."""
 
 
 class Task(NamedTuple):
@@ -82,16 +86,18 @@ def _check(name: object, arguments: object) -> Task:
     if wanted is None:
         raise UnknownTask(f"{name!r} is not a task of massmigration.")
     is_plain = isinstance(arguments, dict) and all(isinstance(value, str) for value in arguments.values())
-    if not (is_plain and isinstance(arguments, dict) and set(arguments) == wanted):
+    if not (is_plain and isinstance(arguments, dict) and wanted <= set(arguments) <= wanted | OPTIONAL[str(name)]):
         raise UnknownTask(f"{name} takes {', '.join(sorted(wanted))}, each as a text, and nothing else.")
-    if "attempt" in arguments and not _is_uuid(arguments["attempt"]):
+    if "attempt" in arguments and not _is_read_by(uuid.UUID, arguments["attempt"]):
         raise UnknownTask(f"{arguments['attempt']!r} is not the UUID of an attempt.")
+    if "due_at" in arguments and not _is_read_by(datetime.fromisoformat, arguments["due_at"]):
+        raise UnknownTask(f"{arguments['due_at']!r} is not a time.")
     return Task(str(name), arguments)
 
 
-def _is_uuid(text: str) -> bool:
+def _is_read_by(read: Callable[[str], object], text: str) -> bool:
     try:
-        uuid.UUID(text)
+        read(text)
     except ValueError:
         return False
     return True
