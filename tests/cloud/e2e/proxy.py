@@ -1,9 +1,11 @@
-"""Stands between the queue and the site: delivers what the queue sends more often, later, or for a while not at all."""
+"""Stands between the queue and the site: delivers what the queue sends twice, later, or for a while not at all."""
 
 from __future__ import annotations
 
 import http.client
 import random
+import socket
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,12 +26,14 @@ class Delivery(NamedTuple):
         copy: 0 and 1 for the two that came at once, 2 for the one that came later.
         began_at: When it was sent, by ``time.monotonic()``.
         status: Of the answer; 502 if the site was not there.
+        body: What it asked for.
     """
 
     task: str
     copy: int
     began_at: float
     status: int
+    body: bytes
 
 
 class Proxy(ThreadingHTTPServer):
@@ -61,7 +65,7 @@ class Proxy(ThreadingHTTPServer):
         arguments = task, path, headers, body
         if self.delays is None:
             return self._send(0, 0, *arguments)
-        at_once = threading.Thread(target=self._send, args=(1, 0, *arguments))
+        at_once = threading.Thread(target=self._send, args=(1, self.delays.choice([0, 0.05]), *arguments))
         late = threading.Thread(target=self._send, args=(2, self.delays.uniform(0.2, 2), *arguments))
         self._late.append(late)
         at_once.start()
@@ -78,7 +82,7 @@ class Proxy(ThreadingHTTPServer):
     def _send(self, copy: int, delay: float, task: str, path: str, headers: dict[str, str], body: bytes) -> int:
         time.sleep(delay)
         began_at = time.monotonic()
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=180)
         try:
             connection.request("POST", path, body, headers)
             answer = connection.getresponse()
@@ -88,7 +92,7 @@ class Proxy(ThreadingHTTPServer):
             status = 502
         finally:
             connection.close()
-        self.deliveries.append(Delivery(task, copy, began_at, status))
+        self.deliveries.append(Delivery(task, copy, began_at, status, body))
         return status
 
 
@@ -117,4 +121,43 @@ def stand_between(port: int) -> Iterator[Proxy]:
         finally:
             proxy.wait_for_late_copies()
             proxy.shutdown()
+            thread.join()
+
+
+class _Tunnel(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        host, _, port = self.server.target.rpartition(":")
+        with socket.create_connection((host, int(port))) as onward:
+            back = threading.Thread(target=_pump, args=(onward, self.request))
+            back.start()
+            _pump(self.request, onward)
+            back.join()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:  # one of them hung up
+        pass
+
+
+@contextmanager
+def forward(port: int, target: str) -> Iterator[None]:
+    """Pass on what comes to a port of this machine, as long as the context lasts.
+
+    Args:
+        port: Where to listen.
+        target: Where to pass it on to, ``host:port``.
+    """
+    with socketserver.ThreadingTCPServer(("127.0.0.1", port), _Tunnel) as server:
+        server.daemon_threads = True
+        server.target = target
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
             thread.join()

@@ -1,4 +1,4 @@
-"""The site of these tests: gunicorn in front of the databases of the test run, its queues, and a person in its admin."""
+"""The site of these tests: gunicorn in front of the run's databases, its queues, and a person in its admin."""
 
 from __future__ import annotations
 
@@ -36,6 +36,60 @@ LOCAL = "massmigration.backends.local.LocalBackend"
 PASSWORD = "secret"
 
 
+class Queues:
+    """The queues of a site, one for each kind of migration.
+
+    Args:
+        name: What their names begin with; the emulator serves none of a name that it has had before.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.client = cloudtasks.get_client()
+        self._name = name
+
+    def get_path(self, kind: str) -> str:
+        """Return the full name of a queue."""
+        return cloudtasks.get_queue_path(f"{self._name}-{kind}")
+
+    def create(self) -> None:
+        """Make the queues."""
+        for kind in KEYS:
+            path = self.get_path(kind)
+            self.client.create_queue(parent=path.rpartition("/queues/")[0], queue={"name": path})
+
+    def delete(self) -> None:
+        """Delete the queues, with what is left on them."""
+        for kind in KEYS:
+            self.client.delete_queue(name=self.get_path(kind))
+        self.client.transport.close()
+
+    def list(self, kind: str) -> dict[str, Any]:
+        """Return by their names the tasks that wait on a queue."""
+        return {task.name.rpartition("/")[2]: task for task in self.client.list_tasks(parent=self.get_path(kind))}
+
+    def pause(self, kind: str) -> None:
+        """Begin no more deliveries but those that the emulator has in its hands."""
+        self.client.pause_queue(name=self.get_path(kind))
+
+    def wait_until_still(self, kind: str) -> dict[str, Any]:
+        """Return what is waiting on a paused queue once that has not changed for a second."""
+        tasks, since = self.list(kind), time.monotonic()
+        while time.monotonic() - since < 1:
+            time.sleep(0.05)
+            if (now := self.list(kind)).keys() != tasks.keys():
+                tasks, since = now, time.monotonic()
+        return tasks
+
+    def purge(self, kind: str) -> None:
+        """Throw away all that is waiting; to be called while the queue is paused, or the emulator's thread dies."""
+        self.client.purge_queue(name=self.get_path(kind))
+        assert self.list(kind) == {}
+
+    def resume(self, kind: str) -> None:
+        """Deliver again."""
+        self.client.resume_queue(name=self.get_path(kind))
+
+
 class Site:
     """A site that can be killed and started again.
 
@@ -47,6 +101,7 @@ class Site:
 
     def __init__(self, port: int, directory: Path, environment: dict[str, str]) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self.queues = Queues(environment["SITE_QUEUE"])
         self.directory = directory
         self.environment = environment
         self.log = ""
@@ -58,7 +113,7 @@ class Site:
     def start(self) -> None:
         """Serve, and return when a page is answered."""
         command = [sys.executable, "-m", "gunicorn", "--workers=2", "--threads=8", f"--bind=127.0.0.1:{self._port}"]
-        command += ["--timeout=60", "django.core.wsgi:get_wsgi_application()"]
+        command += ["--timeout=0", "--no-control-socket", "django.core.wsgi:get_wsgi_application()"]
         directory = Path(tempfile.mkdtemp(prefix="massmigration-site-"))
         self._server = processes.start(
             "The site", self._port, command, directory, stop=processes.KILL_GROUP, env=self.environment
@@ -99,6 +154,10 @@ class Site:
         answer = self._post(page, {"from": "detail"})
         assert answer.status_code == 200
         return answer.text
+
+    def call_cron(self, **headers: str) -> requests.Response:
+        """Call the URL that cron calls."""
+        return requests.get(f"{self.url}/massmigration/recover/", headers=headers, timeout=60)
 
     def _post(self, page: str, form: dict[str, str]) -> requests.Response:
         token = self._browser.cookies["csrftoken"]
@@ -147,19 +206,15 @@ class Site:
 
 
 @contextmanager
-def serve(backend: str, *, port: int | None = None, **variables: str) -> Iterator[Site]:
+def serve(backend: str, *, port: int | None = None, has_queues: bool = True, **variables: str) -> Iterator[Site]:
     """Serve the site with queues of its own, and a person who is logged in.
 
     Args:
         backend: What ``MASSMIGRATION_BACKEND`` is.
         port: Where it listens; without it, where the queue delivers to.
+        has_queues: Whether its queues are there from the beginning.
         **variables: Of the environment, such as ``SITE_LEASE_SECONDS``.
     """
-    queue = f"site-{uuid.uuid4().hex}"
-    client = cloudtasks.get_client()
-    for kind in KEYS:
-        path = cloudtasks.get_queue_path(f"{queue}-{kind}")
-        client.create_queue(parent=path.rpartition("/queues/")[0], queue={"name": path})
     with tempfile.TemporaryDirectory(prefix="massmigration-site-") as directory:
         environment = get_environment(
             {
@@ -167,20 +222,20 @@ def serve(backend: str, *, port: int | None = None, **variables: str) -> Iterato
                 "PYTHONPATH": str(ROOT),
                 "SITE_BACKEND": backend,
                 "SITE_DIRECTORY": directory,
-                "SITE_QUEUE": queue,
+                "SITE_QUEUE": f"site-{uuid.uuid4().hex}",
                 **variables,
             }
         )
         site = Site(port or cloudtasks.get_target_port(), Path(directory), environment)
+        if has_queues:
+            site.queues.create()
         try:
             site.start()
             site.log_in()
             yield site
         finally:
             site.kill()
-            for kind in KEYS:
-                client.delete_queue(name=cloudtasks.get_queue_path(f"{queue}-{kind}"))
-            client.transport.close()
+            site.queues.delete()
 
 
 def add_rows(db_alias: str, kind: str, count: int) -> None:
