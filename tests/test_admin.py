@@ -33,6 +33,7 @@ ALL_PAGES = [
     f"{MANAGE}rows/",
     PAGE,
     f"{PAGE}rows/",
+    f"{PAGE}failures/",
     f"{PAGE}run/",
 ]
 
@@ -180,6 +181,8 @@ class TestActions:
         page = read(operator, f"{PAGE}{path}/")
         if action.name == "recover":  # it has just been started, so that it is not stalled yet
             assert "it is being worked on" in page
+        elif action.name == "accept":  # nothing has failed
+            assert f"{KEY} has no open failure of an object on database &#x27;default&#x27;." in page
         else:
             assert f"{action.submit}</button>" in page
             assert action.effect.split(".")[0] in page
@@ -242,13 +245,15 @@ class TestActions:
             f"{MANAGE}default/adminapp/0009_none/",
             f"{MANAGE}default/adminapp/0009_none/rows/",
             f"{MANAGE}default/adminapp/0009_none/run/",
+            f"{MANAGE}default/adminapp/0009_none/failures/",
+            f"{MANAGE}nowhere/adminapp/0001_count_visits/failures/",
             f"{MANAGE}nowhere/adminapp/0001_count_visits/",
             f"{MANAGE}nowhere/adminapp/0001_count_visits/run/",
         ],
     )
     def test_what_does_not_exist_is_not_found(self, operator: Client, url: str) -> None:
         read(operator, url, 404)
-        if not url.endswith(("0009_none/", "count_visits/", "rows/")):
+        if not url.endswith(("0009_none/", "count_visits/", "rows/", "failures/")):
             assert operator.post(url).status_code == 404
 
 

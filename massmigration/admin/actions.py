@@ -96,6 +96,16 @@ ACTIONS: Final = {
             api.retry_migration,
         ),
         Action(
+            "accept",
+            "accept",
+            "Accept failures…",
+            "Accept these failures",
+            "The objects below stay as they are, and count as dealt with. When no failure is open any more, a run that "
+            "has failed goes on to its end.",
+            "has its failures accepted",
+            api.accept_failures,
+        ),
+        Action(
             "cancel",
             "cancel",
             "Cancel…",
@@ -143,7 +153,7 @@ class ActionFailed(Exception):
     """An action was refused or failed; the message is the sentence to show."""
 
 
-def perform(action: Action, key: str, db_alias: str, user: AbstractBaseUser) -> str:
+def perform(action: Action, key: str, db_alias: str, user: AbstractBaseUser, **options: Any) -> str:
     """Carry out an action and return the sentence that says so.
 
     Args:
@@ -151,12 +161,13 @@ def perform(action: Action, key: str, db_alias: str, user: AbstractBaseUser) -> 
         key: The migration's key.
         db_alias: The database.
         user: The person who pressed the button; the audit trail names them.
+        **options: What else the API is to be given.
 
     Raises:
         ActionFailed: The API refused it, or the author's code raised an error.
     """
     try:
-        action.call(key, db_alias, user=user, origin="admin")
+        done = action.call(key, db_alias, user=user, origin="admin", **options)
     except MassMigrationError as error:
         raise ActionFailed(_begin_with_word(str(error), key)) from error
     except Exception as error:  # get_queryset() and before_start() are the author's and may raise anything
@@ -165,7 +176,20 @@ def perform(action: Action, key: str, db_alias: str, user: AbstractBaseUser) -> 
             f"Migration {key} stays as it was on database '{db_alias}', because its code raised an error: "
             f"{type(error).__name__}: {error}"
         ) from error
+    if isinstance(done, api.Acceptance):
+        return _describe(done, key, db_alias)
     return f"Migration {key} {action.done} on database '{db_alias}'."
+
+
+def _describe(done: api.Acceptance, key: str, db_alias: str) -> str:
+    if not done.accepted_count and not done.goes_on:
+        return f"Nothing was left to accept of migration {key} on database '{db_alias}'."
+    count = f"{done.accepted_count} failure{'' if done.accepted_count == 1 else 's'}"
+    rest = " The run goes on to its end." if done.goes_on else ""
+    if done.open_count:
+        rest = f" {done.open_count} stay{'s' if done.open_count == 1 else ''} open."
+    verb = "was" if done.accepted_count == 1 else "were"
+    return f"{count} of migration {key} on database '{db_alias}' {verb} accepted.{rest}"
 
 
 def _begin_with_word(sentence: str, key: str) -> str:

@@ -13,6 +13,7 @@ from django.urls import NoReverseMatch
 
 from massmigration import api
 from massmigration.admin.actions import ACTIONS, Action
+from massmigration.admin.failures import get_first, get_page
 from massmigration.admin.rows import Button, Row, get_summary
 from massmigration.api import Progress
 from massmigration.exceptions import MigrationNotFound
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("massmigration")
 
 SHOWN_EVENTS: Final = 50
-SHOWN_FAILURES: Final = 50
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,23 @@ class Collector:
             "row": row,
             "can_run": self.model_admin.may_run_some(request),
             "events": list(reversed(api.get_events(key, db_alias, limit=SHOWN_EVENTS))),
-            "failures": failures[:SHOWN_FAILURES],
+            "failures": get_first(failures),
             "failure_count": len(failures),
+            "failures_url": self._get_failures_url(row),
         }
+
+    def get_failures(self, request: HttpRequest, db_alias: str, key: str) -> dict[str, Any]:
+        """Return the context of the page with the failures of a migration; raise Http404 as ``get_one``."""
+        if db_alias not in connections or not api.has_tables(db_alias):
+            raise Http404(f"There is no database '{db_alias}' with the tables of massmigration.")
+        row = self.make_row(request, self.get_progress(key, db_alias), is_detail=True)
+        buttons = [button for button in row.buttons if button.action.name == "accept"]
+        accept_url = buttons[0].url if buttons else ""
+        return {"row": row, "accept_url": accept_url, **get_page(request, api.get_failures(key, db_alias))}
+
+    def _get_failures_url(self, row: Row) -> str:
+        progress = row.progress
+        return self.model_admin.get_page_url("failures", progress.database, progress.app_label, progress.name)
 
     def _get_action_url(self, action: Action, arguments: tuple[str, ...], is_detail: bool) -> str:
         url = self.model_admin.get_page_url("action", *arguments, action.path)

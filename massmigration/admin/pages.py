@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from massmigration import api, states
 from massmigration.admin.actions import ACTIONS, Action, ActionFailed, perform
 from massmigration.admin.collector import Collector
+from massmigration.admin.failures import ReasonForm, get_choice
 from massmigration.admin.rows import get_expectation
 from massmigration.api import Progress
 
@@ -47,6 +48,7 @@ class Pages:
             path("manage/rows/", self._wrap(require_safe(self.manage_rows)), name="massmigration_manage_rows"),
             path(KEY_PATH, self._wrap(require_safe(self.detail)), name="massmigration_detail"),
             path(f"{KEY_PATH}rows/", self._wrap(require_safe(self.detail_rows)), name="massmigration_detail_rows"),
+            path(f"{KEY_PATH}failures/", self._wrap(require_safe(self.failures)), name="massmigration_failures"),
             path(f"{KEY_PATH}<str:action_path>/", action, name="massmigration_action"),
         ]
 
@@ -72,6 +74,12 @@ class Pages:
         context = self.collector.get_one(request, db_alias, f"{app_label}:{name}")
         return self._render(request, "detail_rows.html", context, is_fragment=True)
 
+    def failures(self, request: HttpRequest, db_alias: str, app_label: str, name: str) -> HttpResponse:
+        """Show the objects that failed, with whole tracebacks; some of them can be chosen there and accepted."""
+        context = self.collector.get_failures(request, db_alias, f"{app_label}:{name}")
+        title = f"Failures of {app_label}:{name} on database {db_alias}"
+        return self._render(request, "failures.html", {"title": title, **context})
+
     def act(self, request: HttpRequest, db_alias: str, app_label: str, name: str, action_path: str) -> HttpResponse:
         """Ask (GET) or do it (POST), and go back to where the button was."""
         action, key = ACTIONS.get(action_path), f"{app_label}:{name}"
@@ -81,10 +89,18 @@ class Pages:
             raise PermissionDenied
         self._require_tables(db_alias)
         progress = self.collector.get_progress(key, db_alias)
-        if request.method != "POST":
-            return self._ask(request, action, progress)
+        form = ReasonForm(request.POST or None) if action.name == "accept" else None
+        if "chosen" in request.GET and "failure" not in request.GET:
+            messages.error(request, "No failure was chosen. Choose one, or accept all of them.")
+            return HttpResponseRedirect(self.model_admin.get_page_url("failures", db_alias, app_label, name))
+        if request.method != "POST" or (form and not self._get_refusal(action, progress) and not form.is_valid()):
+            return self._ask(request, action, progress, form)
+        options = {}
+        if form is not None:
+            reason = form.cleaned_data["reason"] if form.is_valid() else ""
+            options = {"reason": reason, "failures": get_choice(request, key, db_alias).ids}
         try:
-            sentence = perform(action, key, db_alias, request.user)  # type: ignore[arg-type]
+            sentence = perform(action, key, db_alias, request.user, **options)  # type: ignore[arg-type]
         except ActionFailed as error:
             messages.error(request, str(error))
         else:
@@ -93,9 +109,11 @@ class Pages:
             return HttpResponseRedirect(self.model_admin.get_page_url("detail", db_alias, app_label, name))
         return HttpResponseRedirect(self.model_admin.get_page_url("manage"))
 
-    def _ask(self, request: HttpRequest, action: Action, progress: Progress) -> HttpResponse:
+    def _ask(
+        self, request: HttpRequest, action: Action, progress: Progress, form: ReasonForm | None = None
+    ) -> HttpResponse:
         row = self.collector.make_row(request, progress, with_buttons=False)
-        is_from_detail = request.GET.get("from") == "detail"
+        is_from_detail = "detail" in (request.GET.get("from"), request.POST.get("from"))
         context: dict[str, Any] = {
             "title": f"{action.label.rstrip('…')}: {progress.key}",
             "action": action,
@@ -103,7 +121,10 @@ class Pages:
             "is_from_detail": is_from_detail,
             "back_url": row.url if is_from_detail else self.model_admin.get_page_url("manage"),
             "refusal": self._get_refusal(action, progress),
+            "form": form,
         }
+        if form is not None:
+            context["choice"] = get_choice(request, progress.key, progress.database)
         if progress.status not in (states.BROKEN, states.ORPHANED):
             context["migration"] = api.get_migration(progress.key)
             if action.is_launch and not context["refusal"]:
@@ -117,6 +138,8 @@ class Pages:
         if progress.status in (states.BROKEN, states.ORPHANED):
             cause = progress.error or "There is no file with this key any more."
             return f"This cannot be done, because the file of the migration does not work. {cause}"
+        if action.name == "accept" and states.is_legal(action.name, progress.status):
+            return f"{progress.key} has no open failure of an object on database '{progress.database}'."
         if states.is_legal(action.name, progress.status):
             return f"{progress.key} is not stalled on database '{progress.database}': it is being worked on."
         return states.get_refusal(action.name, progress.key, progress.database, progress.status)

@@ -33,9 +33,6 @@ from massmigration.models import MigrationFailure
 ID_LENGTH: Final = 12
 """So much of a failure's key is shown; ``accept --failure`` takes how one begins."""
 
-LINE_LIMIT: Final = 200
-"""Characters of a message that are shown on its one line."""
-
 
 def add_list_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``failures``."""
@@ -184,6 +181,4 @@ def _write(command: BaseCommand, failure: MigrationFailure, db_alias: str, *, wi
         for part in failure.traceback.rstrip().splitlines():
             command.stdout.write(f"    {wording.make_printable(part)}")
         return
-    message = " ".join(f"{failure.error_class}: {failure.message}".split())
-    cut = message if len(message) <= LINE_LIMIT else f"{message[:LINE_LIMIT]} … (cut)"
-    command.stdout.write(command.style.ERROR(f"    {wording.make_printable(cut)}"))
+    command.stdout.write(command.style.ERROR(f"    {wording.describe_failure(failure)}"))

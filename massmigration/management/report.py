@@ -112,8 +112,8 @@ def _describe_failure(progress: Progress, style: Any) -> list[str]:
     if len(failures) == 1 and failures[0].message in (progress.error or ""):
         failures = []  # the line above says it all
     for failure in failures[:FAILURE_LIMIT]:
-        error = f"{failure.error_class.rpartition('.')[2]}: {failure.message}"
-        lines.append(f"  Object {failure.object_key} ({failure.object_repr}): {error}")
+        name = wording.make_printable(f"{failure.object_key} ({failure.object_repr})")
+        lines.append(f"  Object {name}: {wording.describe_failure(failure)}")
     if len(failures) > FAILURE_LIMIT:
         lines.append(f"  and {len(failures) - FAILURE_LIMIT:,} more")
     retry = wording.make_command("massmigration retry", progress.key, progress.database)

@@ -15,6 +15,10 @@ from massmigration import states
 from massmigration.api import Progress
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.definitions.custom import CustomMigration
+from massmigration.models import MigrationFailure
+
+LINE_LIMIT: Final = 200
+"""Characters of an error that are shown on one line."""
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -65,6 +69,13 @@ def name_target(key: str, db_alias: str) -> str:
 def make_printable(text: str) -> str:
     """Return the text with what would steer a terminal written out in letters."""
     return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
+
+
+def describe_failure(failure: MigrationFailure) -> str:
+    """Return class and message of a failure in one line that is not too long."""
+    name = failure.error_class.removeprefix("builtins.")
+    text = make_printable(" ".join(f"{name}: {failure.message}".split()))
+    return text if len(text) <= LINE_LIMIT else f"{text[:LINE_LIMIT]} … (cut)"
 
 
 def make_command(command: str, key: str = "", db_alias: str = DEFAULT_DB_ALIAS) -> str:

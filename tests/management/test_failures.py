@@ -39,7 +39,7 @@ class TestFailures:
         assert (answer.code, len(lines)) == (0, 4)
         assert lines[0].startswith(f"{first.pk[:12]}  20")
         assert lines[0].endswith(f"{SKIPS}  open  object {first.object_key} (Nowhere 0)")
-        assert lines[1] == "    builtins.ValueError: Nowhere 0 is bad"
+        assert lines[1] == "    ValueError: Nowhere 0 is bad"
         assert lines[2].startswith(second.pk[:12])
 
     @pytest.mark.parametrize("words", [[], ["testapp"], [SKIPS]])
