@@ -90,10 +90,10 @@ class Query(NamedTuple):
 def _get_indexed(table: str) -> set[str]:
     """Return the columns that the connectors index: with one explicit index the others are excluded."""
     model = next(model for model in apps.get_models() if model._meta.db_table == table)
-    explicit = {field.column for field in model._meta.concrete_fields if field.db_index or field.unique}
+    explicit = {str(field.column) for field in model._meta.concrete_fields if field.db_index or field.unique}
     if explicit > {model._meta.pk.column}:
         return explicit
-    return {field.column for field in model._meta.concrete_fields}
+    return {str(field.column) for field in model._meta.concrete_fields}
 
 
 @dataclass

@@ -183,7 +183,7 @@ def test_a_simple_migration_that_fails_begins_again_with_a_retry(db_alias):
 
 
 @pytest.mark.parametrize("definition", [Mapper, MapperThatSaves])
-def test_retry_later_rests_the_shard_and_repeats_nothing(db_alias, definition):
+def test_retry_later_rests_the_shard_and_repeats_nothing(db_alias, definition: Any):
     make_rows(db_alias, 30)
     asked: Counter[str] = Counter()
 

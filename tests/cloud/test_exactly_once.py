@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import OperationalError, transaction
@@ -75,7 +76,7 @@ def test_three_workers_without_leases_on_one_shard_visit_every_row_once(db_alias
 
 
 @pytest.mark.parametrize("definition", [Visit, Save])
-def test_a_worker_that_is_frozen_past_its_lease_writes_nothing_more(db_alias, settings, definition):
+def test_a_worker_that_is_frozen_past_its_lease_writes_nothing_more(db_alias, settings, definition: Any):
     settings.MASSMIGRATION_LEASE_SECONDS = 60
     make_rows(db_alias, 40)
     entered, go_on = threading.Event(), threading.Event()
@@ -309,7 +310,7 @@ def test_rows_that_still_match_after_their_visit_are_visited_once_and_told(db_al
 
 
 @pytest.mark.parametrize("definition", [Visit, Save])
-def test_a_pause_in_mid_run_and_a_resume_repeat_nothing(db_alias, settings, definition):
+def test_a_pause_in_mid_run_and_a_resume_repeat_nothing(db_alias, settings, definition: Any):
     settings.MASSMIGRATION_RECORD_CACHE_TIMEOUT = 0
     make_rows(db_alias, 60)
     entered, go_on = threading.Event(), threading.Event()
