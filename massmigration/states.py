@@ -90,9 +90,7 @@ MOVES: Final = {
         ),
         Move("recover", ACTIVE, None, True, "Abandoned shards are handed to a new worker."),
         Move("fail", ACTIVE, FAILED, False, "An object could not be migrated, or a check did not pass."),
-        Move(
-            "proceed", (FAILED,), RUNNING, False, "The last open failure was accepted; the run goes on to its end."
-        ),
+        Move("proceed", (FAILED,), RUNNING, False, "The last open failure was accepted; the run goes on to its end."),
         Move("finish", (RUNNING,), APPLIED, False, "Every shard is done, no failure is open, verify() passes."),
         Move(
             "cancel",

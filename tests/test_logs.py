@@ -24,6 +24,7 @@ from massmigration import (
     recorder,
     states,
 )
+from massmigration.accepting import accept
 from massmigration.backends.base import BaseBackend
 from massmigration.engine import lines as lines_module
 from massmigration.engine.lines import FAILURE_LINES
@@ -147,7 +148,7 @@ BEFORE = {
 }
 
 
-@pytest.mark.parametrize("action", states.PERSONS_ACTIONS)
+@pytest.mark.parametrize("action", BEFORE)
 def test_every_action_of_a_person_is_a_line(lines, caplog, action):
     make_cities(1)
     migration = make(Count)
@@ -170,6 +171,25 @@ def test_every_action_of_a_person_is_a_line(lines, caplog, action):
         expected["attempt"] = str(attempt)
     assert get_fields(line) == expected
     assert line.labels["massmigration_key"] == KEY
+
+
+def test_an_accept_is_a_line_with_its_reason(lines, caplog):
+    assert {*BEFORE, "accept"} == set(states.PERSONS_ACTIONS)
+    make_cities(1)
+    migration = make(Count)
+    migration.on_error, migration.operation = "skip", lambda city, db_alias: 1 / 0
+    act("start", migration)
+    work(migration, ALIAS)
+    caplog.clear()
+    accept(migration, ALIAS, ANNA, "It is gone", enqueue=False)
+    accepted, proceeded = lines()
+    assert accepted.getMessage() == (
+        f"{KEY} has failures that were accepted on database 'default' by anna (admin): 1 object: It is gone"
+    )
+    fields = get_fields(accepted)
+    assert (fields["event"], fields["actor"], fields["detail"]) == ("accept", "anna", "1 object: It is gone")
+    assert (accepted.levelno, proceeded.levelno) == (logging.INFO, logging.INFO)
+    assert proceeded.getMessage() == f"{KEY} goes on to its end on database 'default' by anna (admin)"
 
 
 def test_begin_and_finish_are_lines_of_the_worker(lines):
