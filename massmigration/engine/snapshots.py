@@ -94,7 +94,7 @@ class Snapshot:
             for row in rows.values_list(*keys_of_row, *names):  # Django cannot lock what selects a composite key
                 parts = row[: len(keys_of_row)]
                 stored[parts if len(parts) > 1 else parts[0]] = row[len(parts) :]
-        return {pk for pk, loaded in expected if stored.get(pk) != tuple(map(loaded.get, names))}
+        return {pk for pk, loaded in expected if not _is_as_before(stored.get(pk), tuple(map(loaded.get, names)))}
 
 
 def _get_locked(model: type[Model]) -> tuple[str, ...]:
@@ -114,6 +114,13 @@ def _take(obj: Model, columns: Sequence[str]) -> dict[str, Any]:
         for name in columns
         if (value := values.get(name, _ABSENT)) is not _ABSENT
     }
+
+
+def _is_as_before(row: tuple[Any, ...] | None, loaded: tuple[Any, ...]) -> bool:
+    """Compare a row; NaN equals nothing, not even itself, and would have the row visited for ever."""
+    if row is None or row == loaded:
+        return row is not None
+    return all(new == old or (new != new and old != old) for new, old in zip(row, loaded, strict=True))
 
 
 def _is_same(new: Any, old: Any) -> bool:

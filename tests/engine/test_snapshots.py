@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from decimal import Decimal
 
 import pytest
@@ -12,6 +13,8 @@ from django.utils.safestring import mark_safe
 
 from massmigration.engine.snapshots import Snapshot, get_version
 from massmigration.engine.writeback import get_fields
+from massmigration.models import MigrationShard
+from tests.conftest import needs_postgres
 from tests.engine.support import in_threads
 from tests.testapp.models import City, CompositeRow, JsonRow
 
@@ -110,6 +113,21 @@ def test_rows_that_others_changed_or_deleted_are_stale(db_alias):
     assert find_stale(snapshot, objects, db_alias) == {cities[2].pk, cities[4].pk}
     assert find_stale(snapshot, objects[:4], db_alias) == {cities[2].pk}
     assert find_stale(snapshot, [], db_alias) == set()
+
+
+@needs_postgres  # SQLite knows no NaN
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
+def test_a_row_with_a_number_that_equals_nothing_is_not_stale():
+    fields = get_fields(MigrationShard, ["number"], "x")
+    for key in ("one", "two"):
+        MigrationShard(pk=key, attempt_uuid=uuid.uuid4(), key="x", kind="range", rate=float("nan")).save(
+            using="postgres"
+        )
+    rows = list(MigrationShard.objects.using("postgres").order_by("pk"))
+    snapshot = Snapshot(rows, fields)
+    MigrationShard.objects.using("postgres").filter(pk="two").update(rate=1)
+    with transaction.atomic(using="postgres"):
+        assert snapshot.find_stale(rows, "postgres") == {"two"}
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
