@@ -110,6 +110,7 @@ class TestAll:
         assert (done.record.status, done.record.reason, done.record.error) == ("running", "", "")
         progress = work(migration, db_alias)
         assert (progress.status, progress.failed, progress.processed) == ("applied", 0, 3)
+        assert progress.warning == "2 objects were accepted after an error, unmigrated."
         assert seen == []
         assert get_visits(db_alias) == [1, 0, 1, 0, 1]
         assert {failure.status for failure in get_failures(migration, db_alias)} == {"accepted"}

@@ -172,6 +172,7 @@ class TestAccept:
         first, second = fail("Atlantis", "Lyonesse")
         MigrationFailure.objects.filter(pk=second.pk).update(failed_at=timezone.now() - timedelta(hours=1))
         seen = re.search(r'name="seen" value="([^"]+)"', read(operator, ACCEPT))
+        assert seen is not None
         MigrationFailure.objects.filter(pk=second.pk).update(failed_at=timezone.now() + timedelta(hours=1))
         operator.post(ACCEPT, {"reason": "gone", "seen": html.unescape(seen[1])})
         assert {failure.pk: failure.status for failure in api.get_failures(KEY)} == {

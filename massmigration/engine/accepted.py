@@ -40,3 +40,11 @@ def count_accepted(table: Table, attempt_uuid: uuid.UUID, db_alias: str) -> int:
         return sum(len(table.read_listed([key])) for key in keys)
     chunks = chunk_keys(table.queryset.model, keys, connections[table.alias])
     return sum(len(table.read_listed(list(chunk))) for chunk in chunks)
+
+
+def describe_accepted(attempt_uuid: uuid.UUID, db_alias: str) -> str:
+    """Return the sentence that a run which is applied says of the objects that were accepted, if there are any."""
+    count = len(get_failures_of(attempt_uuid, db_alias, MigrationFailure.ACCEPTED))
+    if not count:
+        return ""
+    return f"{count:,} {'object was' if count == 1 else 'objects were'} accepted after an error, unmigrated."

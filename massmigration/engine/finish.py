@@ -10,7 +10,7 @@ from django.utils import timezone
 from massmigration import recorder, states
 from massmigration.database import is_transient, run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration, WorkedMigration
-from massmigration.engine.accepted import count_accepted
+from massmigration.engine.accepted import count_accepted, describe_accepted
 from massmigration.engine.counting import Count, count_rows
 from massmigration.engine.failures import describe
 from massmigration.engine.kinds import get_kind
@@ -110,6 +110,7 @@ def run_finish(shard: MigrationShard, migration: WorkedMigration, db_alias: str,
     changed = sum(other.changed for other in ranges) if getattr(migration, "update_fields", None) else None
     if processed and changed == 0:
         warning = "No row was changed: all of them had the right values already, or the operation sets nothing."
+    warning = " ".join(filter(None, [warning, describe_accepted(shard.attempt_uuid, db_alias)]))
 
     def apply() -> None:
         recorder.keep_totals(shard.attempt_uuid, db_alias, warning=warning)
