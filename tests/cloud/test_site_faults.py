@@ -66,7 +66,6 @@ def test_ten_kills_in_the_middle_of_batches_lose_nothing(any_alias):
             halt_in_the_middle(site, any_alias, done, halts_before)
             site.kill()
             before, done = done, {kind: count_processed(kind, any_alias) for kind in IN_BATCHES}
-            print(number, time.monotonic(), done)
             for kind in IN_BATCHES:
                 assert before[kind] < done[kind] < rows[kind], f"{kind} was not in the middle at kill {number + 1}"
             assert {get_record(key, any_alias).status for key in KEYS.values()} == {states.RUNNING}
@@ -82,7 +81,6 @@ def test_ten_kills_in_the_middle_of_batches_lose_nothing(any_alias):
         assert visits.total() == count
         assert min(visits) == 1, f"{kind} lost rows"
         repeats[kind] = sum((times - 1) * number for times, number in visits.items())
-    print(any_alias, "rows", rows, "done at the last kill", done, "calls", calls, "visited again", repeats)
     assert repeats["mapper"] == 0
     if any_alias == "postgres":
         assert set(repeats.values()) == {0}
@@ -113,10 +111,9 @@ def test_every_task_delivered_twice_at_once_and_again_later_does_nothing_twice(a
     begun = {delivery.task: delivery.began_at for delivery in first}
     overtaken = [copy for copy in late if any(begun[copy.task] < at < copy.began_at for at in begun.values())]
     assert len(overtaken) > 10
-    assert {delivery.status for delivery in proxy.deliveries} <= {200, UNAVAILABLE}  # the latter for contention
+    assert {delivery.task for delivery in first if delivery.status == 200} == set(begun)
     watches = [delivery for delivery in first if payloads.load(delivery.body).name == WATCH]
     seconds = max(begun.values()) - min(begun.values())
-    print(any_alias, "deliveries", len(proxy.deliveries), "overtaken", len(overtaken), "watches", len(watches), seconds)
     assert len(watches) <= len(KEYS) * (seconds + 3), "watches have multiplied"
 
 
