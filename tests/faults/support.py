@@ -144,8 +144,11 @@ class Site:
         choice = chance.random()
         holders = self.find_holders()
         if choice < 0.7 and holders:
+            holder = chance.choice(holders)
             with suppress(ProcessLookupError):
-                os.kill(chance.choice(holders), signal.SIGKILL)
+                os.kill(holder, signal.SIGKILL)
+            if holder == current.pid:
+                current.wait()
             time.sleep(0.02)
         elif choice < 0.85:
             current.kill()

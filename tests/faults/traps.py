@@ -1,17 +1,18 @@
-"""What a test lays out for the processes that it starts: a brake, and traps in which a process dies once."""
+"""What a test lays out: a brake for the processes that it starts, a death for itself, and objects that fail."""
 
 from __future__ import annotations
 
+import datetime
+import inspect
 import os
-import signal
+import sys
 import time
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 DIRECTORY = "MASSMIGRATION_TEST_TRAPS"
 BRAKE = "brake"
-
-_met: Counter[str] = Counter()
 
 
 def dawdle(seconds: float = 0.01) -> None:
@@ -21,19 +22,8 @@ def dawdle(seconds: float = 0.01) -> None:
         time.sleep(seconds)
 
 
-def spring(name: str) -> None:
-    """Kill this process if there is a trap of this name, at the n-th time; a trap is sprung once."""
-    place = _find(name)
-    if place is None or not place.exists():
-        return
-    _met[name] += 1
-    if _met[name] >= int(place.read_text()):
-        place.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 def lay(directory: Path, name: str, at: int = 1) -> Path:
-    """Lay a trap, or put the brake on; return the file that stands for it."""
+    """Put the brake on; return the file that stands for it."""
     place = directory / name
     place.write_text(str(at))
     return place
@@ -42,3 +32,67 @@ def lay(directory: Path, name: str, at: int = 1) -> Path:
 def _find(name: str) -> Path | None:
     directory = os.environ.get(DIRECTORY)
     return Path(directory, name) if directory else None
+
+
+ENDINGS = ("__exit__",)
+"""What cleans up on the way out has to do so, or this process could not go on: no death can be played there."""
+
+
+class Vanished(BaseException):
+    """Stands for the death of a worker: no code of ours may catch it."""
+
+
+def vanish_after(calls: int, work: Callable[[], object]) -> bool:
+    """Do some work, and be gone in the middle of it, at a call of one of massmigration's functions.
+
+    What is thrown out of the call undoes an open transaction, as a death does; what a living worker would write
+    down on its way out, it does not.
+
+    Args:
+        calls: At which call.
+        work: What to do.
+
+    Returns:
+        Whether the worker was gone before the end.
+    """
+    left = calls
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal left
+        if event != "call" or frame.f_code.co_flags & inspect.CO_GENERATOR or frame.f_code.co_name in ENDINGS:
+            return
+        if not frame.f_globals.get("__name__", "").startswith("massmigration."):
+            return
+        left -= 1
+        if left <= 0:
+            raise Vanished
+
+    sys.setprofile(note)
+    try:
+        work()
+    except Vanished:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+PAST = datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone.utc)
+
+_bad: set[str] = set()
+
+
+def spoil(name: str) -> None:
+    """Have the operation fail at the object of this name, in this process, until it is mended."""
+    _bad.add(name)
+
+
+def mend() -> None:
+    """Have all objects work again."""
+    _bad.clear()
+
+
+def stumble(name: str) -> None:
+    """Raise an error if the object is spoiled."""
+    if name in _bad:
+        raise ValueError(f"{name} cannot be worked")
