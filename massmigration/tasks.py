@@ -149,8 +149,11 @@ def _take_free_places(
 
 def _find_lost(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, now: datetime) -> list[MigrationShard]:
     shards = recorder.get_shards(attempt_uuid, db_alias)
-    is_idle = not any(map(is_live, shards))
-    patience = conf.watch_seconds / 2 if is_idle else conf.watch_seconds * QUEUE_PATIENCE
+    quick = conf.watch_seconds / 2
+    # A queue that delivers one task at a time calls us between two visits: then nobody works, and nothing is lost.
+    worked_at = max((shard.last_progress_at for shard in shards if shard.last_progress_at), default=None)
+    is_idle = not any(map(is_live, shards)) and (worked_at is None or (now - worked_at).total_seconds() > quick)
+    patience = quick if is_idle else conf.watch_seconds * QUEUE_PATIENCE
 
     def is_lost(shard: MigrationShard) -> bool:
         if not is_claimable(shard):

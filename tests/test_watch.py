@@ -102,6 +102,8 @@ def turn_clock(attempt_uuid, db_alias, seconds):
     for shard in MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid):
         if shard.lease_expires_at:
             shard.lease_expires_at -= ago
+        if shard.last_progress_at:
+            shard.last_progress_at -= ago
         shard.enqueued_at -= ago
         shard.save(using=db_alias)
 
@@ -181,6 +183,24 @@ def test_while_others_work_a_long_wait_behind_them_is_no_loss(begin, queue, db_a
     recorder.renew_lease(busy.pk, busy.fence, db_alias, timezone.now() + timedelta(seconds=30))
     tasks.watch(KEY, db_alias, str(attempt_uuid))
     assert len(get_waiting(queue, RUN_SHARD)) == 3, "but a very long one is"
+
+
+@needs_postgres
+@pytest.mark.parametrize("db_alias", ["postgres"])
+def test_on_a_queue_that_delivers_one_task_at_a_time_tasks_do_not_multiply(begin, queue, db_alias):
+    attempt_uuid = begin()
+    shard = get_ranges(attempt_uuid, db_alias)[0]
+    turn_clock(attempt_uuid, db_alias, 300)
+    assert recorder.claim_shard(shard, db_alias, "a worker", 30, None)
+    recorder.advance_shard(shard, db_alias, last_progress_at=timezone.now())
+    release(shard, db_alias)
+    waiting = get_waiting(queue, RUN_SHARD)
+    tasks.watch(KEY, db_alias, str(attempt_uuid))
+    assert get_waiting(queue, RUN_SHARD) == waiting, "the others wait for their turn"
+    turn_clock(attempt_uuid, db_alias, 61)
+    tasks.watch(KEY, db_alias, str(attempt_uuid))
+    assert len(get_waiting(queue, RUN_SHARD)) == len(waiting) + 4, "but nothing has happened for a while"
+    finish(queue, attempt_uuid, db_alias)
 
 
 def test_not_more_are_enqueued_than_may_work(begin, queue, db_alias):
