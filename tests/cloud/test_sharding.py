@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import uuid
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -34,7 +35,7 @@ def draw_time_ordered_uuid(number: int) -> uuid.UUID:
     return uuid.UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | RANDOM.getrandbits(62))
 
 
-KEYS = {
+KEYS: dict[str, tuple[Any, Any, float]] = {
     "automatic": (Row, lambda db_alias: make_automatic(db_alias, ROWS), 2),
     "random UUIDs": (Token, lambda _: [uuid.UUID(int=RANDOM.getrandbits(128), version=4) for _ in range(ROWS)], 3),
     "time-ordered UUIDs": (Token, lambda _: [draw_time_ordered_uuid(number) for number in range(ROWS)], 3),

@@ -295,8 +295,8 @@ def test_two_splitters_at_once(small_ranges):
     make_rows(SparseInt, "postgres", 1000)
     migration = make_migration(SparseInt, shard_count=2)
     attempt_uuid = start(migration, "postgres")
-    for worker in "ab":
-        claim_range(migration, "postgres", worker)
+    for name in "ab":
+        claim_range(migration, "postgres", name)
     for round_number in range(1, 6):
         shards = recorder.get_shards(attempt_uuid, "postgres")
         new = in_threads(*[lambda: split_largest(migration, shards, "postgres") for _ in range(4)])  # noqa: B023
