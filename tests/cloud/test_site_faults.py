@@ -134,7 +134,7 @@ def start_and_pause(site: Site, db_alias: str) -> dict[str, Any]:
 
 def check_mapper(site: Site, db_alias: str, rows: int) -> None:
     """Wait for the end, and look that each row was visited once."""
-    site.wait_for_status(KEYS["mapper"], db_alias)
+    site.wait_for_status(KEYS["mapper"], db_alias, seconds=120)
     assert count_visits(db_alias, "mapper") == {1: rows}
 
 
