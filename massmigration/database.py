@@ -19,6 +19,9 @@ Result = TypeVar("Result")
 LOCK_PATIENCE_SECONDS: Final = 30.0
 """For how long a short write of ours is repeated while another process holds SQLite's only write lock."""
 
+DOCUMENT_PATIENCE_SECONDS: Final = 90.0
+"""The same on document stores: Firestore keeps the locks of a client that died in a transaction for a minute."""
+
 _TRANSIENT_SQLSTATES: Final = frozenset({"25P03", "40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: idled for too long, serialization failure, deadlock,
 # lock not available, and the three ways in which a server says good-bye. Class 08 is "connection exception".
@@ -126,13 +129,13 @@ def limit_idling(db_alias: str, seconds: float) -> None:
             )
 
 
-def run_write(db_alias: str, write: Callable[[], Result], *, patience: float = LOCK_PATIENCE_SECONDS) -> Result:
+def run_write(db_alias: str, write: Callable[[], Result], *, patience: float | None = None) -> Result:
     """Call ``write`` in a write transaction, again while other writers are in the way.
 
     Args:
         db_alias: The database.
         write: Does the writing; it may be called more than once, each time after a roll back.
-        patience: For how many seconds to repeat.
+        patience: For how many seconds to repeat; None for as long as the database's locks may last.
 
     Returns:
         What ``write`` returned.
@@ -140,6 +143,8 @@ def run_write(db_alias: str, write: Callable[[], Result], *, patience: float = L
     Raises:
         DatabaseLocked: Another process kept the lock all the time.
     """
+    if patience is None:
+        patience = DOCUMENT_PATIENCE_SECONDS if is_document_store(db_alias) else LOCK_PATIENCE_SECONDS
     deadline = time.monotonic() + patience
     delay, longest_delay = 0.05, 2.0 if is_document_store(db_alias) else 0.05
     while True:
