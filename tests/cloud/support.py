@@ -73,18 +73,18 @@ class Query(NamedTuple):
     def find_index(self) -> str | None:
         """Return what index the query needs besides those that both databases make by themselves, if any.
 
-        Those are one for each property that is not excluded, with the key as its second part:
+        Those are one for each property that is not excluded, with the key as its second part; several of them are
+        merged where all of them are asked for equal values:
         https://cloud.google.com/datastore/docs/concepts/indexes and
         https://cloud.google.com/firestore/docs/query-data/index-overview.
         """
         equal = [name for name, operator in self.filters if operator in EQUAL and name not in KEY_NAMES]
         compared = {name for name, operator in self.filters if operator not in EQUAL} - set(KEY_NAMES)
         is_by_key = all(name in KEY_NAMES and direction == "ASCENDING" for name, direction in self.order)
-        if len(equal) > 1 or compared or not is_by_key or self.projection:
+        if compared or not is_by_key or self.projection:
             return f"a composite index: {self}"
-        if equal and equal[0] not in _get_indexed(self.kind):
-            return f"an index on {equal[0]}, which is excluded: {self}"
-        return None
+        excluded = sorted(set(equal) - _get_indexed(self.kind)) if equal else []
+        return f"an index on {excluded}, which are excluded: {self}" if excluded else None
 
 
 def _get_indexed(table: str) -> set[str]:
