@@ -45,6 +45,26 @@ def change_databases(changes: Mapping[str, Mapping[str, Any]], statements: Mappi
     connection_created.connect(execute, weak=False)
 
 
+def refuse_writes(after: int, times: int) -> None:
+    """Make SQLite's file read-only for this process, after so many writes and for so many."""
+    left = after + times
+
+    def execute(run: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
+        nonlocal left
+        if not sql.startswith(("INSERT", "UPDATE", "DELETE")):
+            return run(sql, parameters, many, context)
+        left -= 1
+        is_refused = 0 <= left < times
+        connection = context["connection"].connection
+        connection.execute(f"PRAGMA query_only = {int(is_refused)}")
+        try:
+            return run(sql, parameters, many, context)
+        finally:
+            connection.execute("PRAGMA query_only = 0")
+
+    connections["default"].execute_wrappers.append(execute)
+
+
 def command(*arguments: str) -> None:
     """Type a command."""
     call_command(*arguments)

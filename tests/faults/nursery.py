@@ -91,6 +91,7 @@ class Nursery:
         statements: Mapping[str, list[str]] | None = None,
         databases: Mapping[str, Mapping[str, Any]] | None = None,
         file_limit: int | None = None,
+        read_only: tuple[int, int] | None = None,
     ) -> Child:
         """Fork a child.
 
@@ -103,6 +104,7 @@ class Nursery:
             statements: SQL that is executed on each new connection, by the alias.
             databases: What differs in ``DATABASES``, by the alias.
             file_limit: No file may grow beyond so many bytes.
+            read_only: After so many writes SQLite refuses them, so many times.
         """
         self._count += 1
         log = self._directory / f"child-{self._count}.log"
@@ -117,6 +119,7 @@ class Nursery:
             statements=statements or {},
             databases=databases or {},
             file_limit=file_limit,
+            read_only=read_only,
             log=str(log),
             met=str(met),
         )
@@ -181,6 +184,8 @@ def _live(request: dict[str, Any]) -> int:
     _limit(request["file_limit"])
     with override_settings(**request["settings"]):
         jobs.change_databases(request["databases"], request["statements"])
+        if request["read_only"]:
+            jobs.refuse_writes(*request["read_only"])
         if request["step"]:
             steps.lay_trap(request["step"], request["at"], Path(request["met"]))
         try:
