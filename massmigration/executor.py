@@ -8,7 +8,7 @@ from typing import Any
 
 from massmigration import logs, recorder, states
 from massmigration.backends.base import get_backend, get_backend_path
-from massmigration.database import run_write
+from massmigration.database import is_document_store, run_write
 from massmigration.databases import check_database
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine.finish import make_finish_if_due
@@ -101,8 +101,11 @@ def cancel(key: str, db_alias: str, author: Author) -> MigrationRecord:
 
     def write(record: MigrationRecord) -> None:
         if record.attempt_uuid is not None:
-            recorder.keep_totals(record.attempt_uuid, db_alias)
-            recorder.free_shards(record.attempt_uuid, db_alias)
+            shards = recorder.get_shards(record.attempt_uuid, db_alias)
+            recorder.free_shards(record.attempt_uuid, db_alias, shards=shards)
+            # Summed after that, or a batch could come in between; a document store lets none do so.
+            known = shards if is_document_store(db_alias) else None
+            recorder.keep_totals(record.attempt_uuid, db_alias, shards=known)
 
     move_or_refuse(key, db_alias, "cancel", author, also=write)
     return _get_record(key, db_alias)

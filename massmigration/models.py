@@ -144,7 +144,7 @@ class MigrationFailure(models.Model):
     error_class = models.CharField(max_length=255)
     message = models.TextField(blank=True, default="")
     traceback = models.TextField(blank=True, default="")
-    status = models.CharField(max_length=10, default=OPEN)
+    status = models.CharField(max_length=10, default=OPEN, db_index=True)
     is_passed = models.BooleanField(default=False)
     failed_at = models.DateTimeField(default=timezone.now)
 

@@ -98,7 +98,9 @@ def recover(request: HttpRequest) -> HttpResponse:
     for alias in connections:
         try:
             stalled = [row.key for row in api.get_all_progress([alias]) if row.stalled]
-        except (DatabaseError, DatabaseLocked) as error:
+        except Exception as error:
+            if not (isinstance(error, DatabaseError) or is_transient(error)):
+                raise
             failed.append({"database": alias, "error": str(error)})
             continue
         for key in stalled:
@@ -115,7 +117,9 @@ def _recover_one(key: str, db_alias: str, recovered: list[dict[str, str]], faile
         api.recover_migration(key, db_alias, actor=ACTOR)
     except IllegalMove:  # somebody was quicker
         return
-    except (MassMigrationError, DatabaseError) as error:
+    except Exception as error:
+        if not (isinstance(error, (MassMigrationError, DatabaseError)) or is_transient(error)):
+            raise
         failed.append({"key": key, "database": db_alias, "error": str(error)})
         return
     recovered.append({"key": key, "database": db_alias})

@@ -19,6 +19,7 @@ from massmigration.engine import slice as slices
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.leases import claim, get_max_workers, is_claimable, is_live, make_worker_name, release
 from massmigration.engine.sharding import split_largest
+from massmigration.exceptions import DatabaseLocked
 from massmigration.models import MigrationShard
 from massmigration.record_cache import is_wanted
 
@@ -92,12 +93,25 @@ def _claim_next(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID
     for shard in in_turn:
         if shard.kind == MigrationShard.FINISH and has_open_range:
             continue
-        if is_claimable(shard) and claim(shard, migration, db_alias, worker, pattern):
+        if is_claimable(shard) and _take(shard, migration, db_alias, worker, pattern):
             return shard
     bound = get_max_workers(migration, db_alias)
     live_count = sum(is_live(shard) for shard in shards)
     if live_count and (bound is None or live_count < bound):
         new = split_largest(migration, shards, db_alias)
-        if new is not None and claim(new, migration, db_alias, worker):
+        if new is not None and _take(new, migration, db_alias, worker):
             return new
     return None
+
+
+def _take(
+    shard: MigrationShard,
+    migration: BaseMigration,
+    db_alias: str,
+    worker: str,
+    pattern: MigrationShard | None = None,
+) -> bool:
+    try:
+        return claim(shard, migration, db_alias, worker, pattern)
+    except DatabaseLocked:  # by an operation that takes long, most likely: the next round looks again
+        return False

@@ -22,7 +22,8 @@ from django.utils.module_loading import import_string
 from massmigration.backends.base import RUN_SHARD, TASKS, BaseBackend
 from massmigration.backends.cloudqueue import PATIENCE_SECONDS, CloudQueue
 from massmigration.conf import conf
-from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, ConfigurationError, DatabaseLocked
+from massmigration.database import is_transient
+from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, ConfigurationError
 
 logger = logging.getLogger("massmigration")
 
@@ -138,7 +139,9 @@ def run_task(task: str, arguments: str) -> None:
         return
     try:
         import_string(task)(**json.loads(arguments))
-    except (OperationalError, InterfaceError, DatabaseLocked, BackendUnreachable) as error:
+    except Exception as error:
+        if not (isinstance(error, (OperationalError, InterfaceError, BackendUnreachable)) or is_transient(error)):
+            raise
         logger.warning("%s will be delivered again: %s", task, error)
         # The handler answers 408 to this one, instead of the traceback that error trackers make an incident of.
         raise import_module("djangae.tasks.deferred").SingularTaskFailure(str(error)) from error

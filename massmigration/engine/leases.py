@@ -82,6 +82,9 @@ def claim(
         db_alias: The database.
         worker: Name of the worker.
         pattern: A shard whose batch size and rate a fresh one begins with.
+
+    Raises:
+        DatabaseLocked: Others kept writing, so that nobody knows.
     """
     bound = get_max_workers(migration, db_alias)
 
@@ -90,13 +93,7 @@ def claim(
         is_taken = recorder.claim_shard(taken, db_alias, worker, conf.lease_seconds, bound, pattern)
         return taken if is_taken else None
 
-    if is_document_store(db_alias):
-        taken = _take_unless_moved(shard, db_alias, take)
-    else:
-        try:
-            taken = run_write(db_alias, take)
-        except DatabaseLocked:  # by an operation that takes long, most likely: it is alive
-            return False
+    taken = _take_unless_moved(shard, db_alias, take) if is_document_store(db_alias) else run_write(db_alias, take)
     if taken is None:
         return False
     vars(shard).update(vars(taken))
@@ -118,6 +115,8 @@ def _take_unless_moved(
         try:
             return run_write(db_alias, take, patience=0)
         except DatabaseLocked:
+            if time.monotonic() + delay > deadline:
+                raise
             time.sleep(random.uniform(0, delay))
             delay = min(delay * 4, LONGEST_CLAIM_DELAY)
     return None
@@ -166,6 +165,7 @@ class Heartbeat:
 
     def __init__(self, shard: MigrationShard, db_alias: str, has_hung: Callable[[], bool] = lambda: False) -> None:
         self._has_hung = has_hung
+        self._shard = shard  # its worker notes there what each batch has renewed
         self._shard_id, self._fence, self._alias = shard.pk, shard.fence, db_alias
         self._lease_seconds = conf.lease_seconds
         self._stopped = threading.Event()
@@ -189,7 +189,10 @@ class Heartbeat:
                 if self._has_hung():
                     logger.warning("Shard %s is left to another worker: this one hangs.", self._shard_id)
                     return
-                expires_at = timezone.now() + timedelta(seconds=self._lease_seconds)
+                now, lease = timezone.now(), timedelta(seconds=self._lease_seconds)
+                if self._shard.lease_expires_at and self._shard.lease_expires_at - now > lease / 2:
+                    continue  # a batch has just renewed it, and the next may be about to
+                expires_at = now + lease
                 try:
                     if not recorder.renew_lease(self._shard_id, self._fence, self._alias, expires_at):
                         return

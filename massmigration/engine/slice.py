@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from massmigration import logs, record_cache, recorder, states
 from massmigration.conf import conf
-from massmigration.database import is_transient, run_write
+from massmigration.database import is_document_store, is_transient, run_write
 from massmigration.definitions.base import BaseMigration, WorkedMigration
 from massmigration.definitions.simple import SimpleMigration
 from massmigration.engine.accepted import stays_accepted
@@ -39,6 +39,10 @@ BROKEN_OFF: Final = "broken_off"
 
 SHORTEST_REST_SECONDS: Final = 0.1
 """A shard that asks for no time at all would keep a worker spinning."""
+
+
+DOCUMENT_REST_SECONDS: Final = 1.0
+"""There a shard is one entity, which takes about one write in a second."""
 
 
 class Slice:
@@ -101,7 +105,8 @@ class Slice:
             release(self.shard, self.db_alias)  # if it is still ours, because the record was paused
             return LOST, {"detail": str(lost)}
         except RetryLater as rest:
-            seconds = max(rest.seconds, SHORTEST_REST_SECONDS)
+            shortest = DOCUMENT_REST_SECONDS if is_document_store(self.db_alias) else SHORTEST_REST_SECONDS
+            seconds = max(rest.seconds, shortest)
             rests = self.shard.retries + isinstance(rest, TroubleLasts)
             release(self.shard, self.db_alias, rest_seconds=seconds, waiting_for=str(rest), rests=rests)
             return RESTING, {"detail": str(rest), "rest_seconds": seconds}

@@ -80,7 +80,7 @@ class Migration(migrations.Migration):
                 ("error_class", models.CharField(max_length=255)),
                 ("message", models.TextField(blank=True, default="")),
                 ("traceback", models.TextField(blank=True, default="")),
-                ("status", models.CharField(default="open", max_length=10)),
+                ("status", models.CharField(db_index=True, default="open", max_length=10)),
                 ("is_passed", models.BooleanField(default=False)),
                 ("failed_at", models.DateTimeField(default=django.utils.timezone.now)),
             ],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
+from django.db import connections
+
 from massmigration.database import is_document_store
 from massmigration.models import MigrationFailure
 from massmigration.recorder.conditional import DOCUMENT_LIMIT, update_if
@@ -28,7 +30,7 @@ def count_open_failures(attempt_uuid: uuid.UUID | None, db_alias: str) -> int:
     if attempt_uuid is None:
         return 0
     failures = MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
-    if is_document_store(db_alias):  # which finds them by their attempt only
+    if is_document_store(db_alias) and connections[db_alias].in_atomic_block:  # where some may have been written
         return sum(failure.status == MigrationFailure.OPEN for failure in failures)
     return failures.filter(status=MigrationFailure.OPEN).count()
 

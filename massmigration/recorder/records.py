@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -230,15 +231,19 @@ def note_watch(attempt_uuid: uuid.UUID, db_alias: str, seen: datetime | None, du
     return bool(update_if(attempts, {"watch_due_at": seen}, {"watch_due_at": due_at}))
 
 
-def keep_totals(attempt_uuid: uuid.UUID, db_alias: str, **fields: Any) -> None:
+def keep_totals(
+    attempt_uuid: uuid.UUID, db_alias: str, *, shards: Sequence[MigrationShard] | None = None, **fields: Any
+) -> None:
     """Write the final totals of an attempt, summed from its shards.
 
     Args:
         attempt_uuid: The attempt that is over.
         db_alias: The database.
+        shards: All its shards, if they were read in this transaction already.
         **fields: Further fields of the attempt to set.
     """
-    ranges = [shard for shard in get_shards(attempt_uuid, db_alias) if shard.kind == MigrationShard.RANGE]
+    shards = get_shards(attempt_uuid, db_alias) if shards is None else shards
+    ranges = [shard for shard in shards if shard.kind == MigrationShard.RANGE]
     update_attempt(
         attempt_uuid,
         db_alias,
