@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from django.utils import timezone
@@ -14,6 +15,7 @@ from django.utils import timezone
 from massmigration import logs, recorder
 from massmigration.backends.base import RUN_SHARD, BaseBackend, get_backend
 from massmigration.conf import conf
+from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine import slice as slices
 from massmigration.engine.finish import make_finish_if_due
@@ -95,7 +97,7 @@ def watch(key: str, db_alias: str, attempt: str, due_at: str = "") -> None:
             extra=get_fields(shard, db_alias, "lost"),
         )
         _enqueue(backend, shard, db_alias, f"found {now:%Y-%m-%dT%H:%M:%S}")
-        recorder.note_enqueued(shard, db_alias)
+        run_write(db_alias, partial(recorder.note_enqueued, shard, db_alias))
 
 
 def _make_nameless(key: str, backend: str) -> BaseMigration:

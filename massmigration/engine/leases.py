@@ -190,7 +190,7 @@ class Heartbeat:
                     logger.warning("Shard %s is left to another worker: this one hangs.", self._shard_id)
                     return
                 now, lease = timezone.now(), timedelta(seconds=self._lease_seconds)
-                if self._shard.lease_expires_at and self._shard.lease_expires_at - now > lease / 2:
+                if self._shard.lease_expires_at and self._shard.lease_expires_at - now > lease * 0.75:
                     continue  # a batch has just renewed it, and the next may be about to
                 expires_at = now + lease
                 try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,24 @@ FILES = {"testapp": "tests.faults.massmigrations", "adminapp": None}
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the counts into the docs, if that is asked for."""
-    if os.environ.get(table.WRITE) and session.exitstatus == pytest.ExitCode.OK and table.counts:
-        table.write_page()
+    table.write_if_asked(session)
+
+
+def open_nursery(directory: Path, environment: Mapping[str, str]) -> Iterator[Nursery]:
+    """Yield what forks processes; they keep their tasks in a folder that this process sees, too."""
+    (directory / "queue").mkdir()
+    os.environ[FolderBackend.FOLDER] = str(directory / "queue")
+    started = Nursery(directory, {**environment, FolderBackend.FOLDER: os.environ[FolderBackend.FOLDER]})
+    yield started
+    started.close()
+    del os.environ[FolderBackend.FOLDER]
 
 
 @pytest.fixture(scope="session")
 def nursery(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    """Return what forks processes; they keep their tasks in a folder that this process sees, too."""
-    directory = tmp_path_factory.mktemp("nursery")
-    (directory / "queue").mkdir()
-    os.environ[FolderBackend.FOLDER] = str(directory / "queue")
+    """Return what forks processes that know the test databases."""
     changes = {"DJANGO_SETTINGS_MODULE": "tests.faults.settings", "MASSMIGRATION_TEST_LEASE_SECONDS": "0.3"}
-    started = Nursery(directory, get_environment(changes))
-    yield started
-    started.close()
-    del os.environ[FolderBackend.FOLDER]
+    yield from open_nursery(tmp_path_factory.mktemp("nursery"), get_environment(changes))
 
 
 @pytest.fixture

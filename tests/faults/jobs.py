@@ -25,6 +25,7 @@ def prepare() -> None:
     import massmigration.tasks  # noqa: F401
 
     get_loader()
+    connections.all()  # loads the backends
 
 
 def change_databases(changes: Mapping[str, Mapping[str, Any]], statements: Mapping[str, list[str]]) -> None:

@@ -12,7 +12,7 @@ from django.test import override_settings
 
 from massmigration import api, executor, recorder, states
 from massmigration.exceptions import IllegalMove
-from massmigration.models import MigrationShard
+from massmigration.models import MigrationRecord, MigrationShard
 from massmigration.recorder import Author
 from tests.engine.support import in_threads
 from tests.faults import traps
@@ -83,7 +83,7 @@ class Storm:
         FolderBackend.empty()
         ListBackend.empty()
         traps.mend()
-        for model in (recorder.records.MigrationRecord, MigrationShard):
+        for model in (MigrationRecord, MigrationShard):
             model._default_manager.using(self.db_alias).filter(key=self.key).delete()
 
     def get_status(self) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final, NamedTuple
+
+import pytest
 
 from tests.faults.steps import STEPS
 from tests.markdown import DOCS
@@ -141,6 +143,7 @@ def write_page() -> None:
     PAGE.write_text(before + render(read_page() | counts) + gap + after, encoding="utf-8")
 
 
-def tell() -> str:
-    """Return this session's counts as JSON, for a log."""
-    return json.dumps({f"{name} | {database}": number for (name, database), number in sorted(counts.items())})
+def write_if_asked(session: pytest.Session) -> None:
+    """Write the counts of a session without failures into the page, if ``MASSMIGRATION_TEST_WRITE_DOCS`` is set."""
+    if os.environ.get(WRITE) and not session.testsfailed and counts:
+        write_page()
