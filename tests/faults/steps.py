@@ -102,8 +102,8 @@ def _visited_range(arguments: Mapping[str, Any], result: Any) -> bool:
     return result == "done" and arguments["self"].shard.kind == RANGE
 
 
-def _is_of_shard(arguments: Mapping[str, Any], result: Any) -> bool:
-    return str(arguments["task"]).endswith("run_shard")
+def _is_for_range(arguments: Mapping[str, Any], result: Any) -> bool:
+    return f"-{RANGE}-" in arguments["arguments"].get("shard_id", "")
 
 
 def _is_planned(left: Left) -> bool:
@@ -174,7 +174,7 @@ STEPS = (
         ENQUEUE,
         "call",
         lambda left: _is_planned(left) and left.count(RANGE, READY) == left.count(RANGE) and left.tasks >= 2,
-        when=_is_of_shard,
+        when=_is_for_range,
         transport=QUEUE,
     ),
     Step(
@@ -182,7 +182,7 @@ STEPS = (
         ENQUEUE,
         "return",
         lambda left: _is_planned(left) and left.count(RANGE, READY) == left.count(RANGE) and left.tasks >= 3,
-        when=_is_of_shard,
+        when=_is_for_range,
         transport=QUEUE,
     ),
     Step(
