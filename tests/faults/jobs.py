@@ -23,6 +23,7 @@ def prepare() -> None:
     import massmigration.management.commands.massmigrate
     import massmigration.management.commands.massmigration
     import massmigration.tasks  # noqa: F401
+    import tests.faults.steps  # noqa: F401
 
     get_loader()
     connections.all()  # loads the backends

@@ -320,6 +320,21 @@ STEPS = (
     ),
 )
 
+IN_TRANSACTION = {
+    CLAIM_SHARD,
+    MOVE,
+    ADVANCE,
+    "massmigration.recorder.records.add_attempt",
+    "massmigration.recorder.shards.add_shards",
+    "massmigration.recorder.shards.update_held",
+}
+
+
+def dies_in_transaction(step: Step) -> bool:
+    """Return whether the database is left with a transaction whose client is dead."""
+    return step.place in IN_TRANSACTION
+
+
 BY_NAME = {step.name: step for step in STEPS}
 
 
