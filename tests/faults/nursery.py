@@ -6,12 +6,14 @@ forks a child, which does one of the ``JOBS`` on connections of its own.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,7 +73,8 @@ class Nursery:
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self._directory = directory
-        self._count = 0
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.nursery"],
             stdin=subprocess.PIPE,
@@ -106,9 +109,9 @@ class Nursery:
             file_limit: No file may grow beyond so many bytes.
             read_only: After so many writes SQLite refuses them, so many times.
         """
-        self._count += 1
-        log = self._directory / f"child-{self._count}.log"
-        met = self._directory / f"child-{self._count}.met"
+        number = next(self._numbers)
+        log = self._directory / f"child-{number}.log"
+        met = self._directory / f"child-{number}.met"
         pid = self.ask(
             do="fork",
             job=job,
@@ -134,9 +137,10 @@ class Nursery:
     def ask(self, **request: Any) -> Any:
         """Send a line and return the answer."""
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
+        with self._lock:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
         assert answer, "the nursery has ended"
         return json.loads(answer)
 
