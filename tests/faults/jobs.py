@@ -77,7 +77,7 @@ def start(key: str, db_alias: str) -> None:
     api.start_migration(key, db_alias)
 
 
-def work(key: str, db_alias: str, seconds: float = 30) -> None:
+def work(key: str, db_alias: str, seconds: float = 120) -> None:
     """Be a worker of the attempt that there is, until it ends or the time is over."""
     record = recorder.get_record(key, db_alias)
     if record is None or record.attempt_uuid is None:

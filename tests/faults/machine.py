@@ -35,9 +35,9 @@ STOPS: dict[str, Any] = {"pause": executor.pause, "cancel": executor.cancel, "re
 class Machine(RuleBasedStateMachine):
     """Each rule is something that may happen at any moment; each invariant is looked at after each of them."""
 
-    @initialize(key=st.sampled_from(KEYS), bad=st.booleans())
-    def begin(self, key: str, bad: bool) -> None:
-        """Begin with an empty database."""
+    @initialize(key=st.sampled_from(KEYS), bad=st.booleans(), is_planned=st.sampled_from([True, True, False]))
+    def begin(self, key: str, bad: bool, is_planned: bool) -> None:
+        """Begin with an empty database, or with a run that is planned."""
         for model in (MigrationRecord, MigrationShard, MigrationFailure, MigrationEvent, City):
             model._default_manager.using(ALIAS).all().delete()
         ListBackend.empty()
@@ -49,6 +49,9 @@ class Machine(RuleBasedStateMachine):
         self.shards: dict[str, tuple[str, Any]] = {}
         if bad and key != "testapp:0014_batch":  # which does not see single rows
             traps.spoil(f"City {ROWS // 2}")
+        if is_planned:
+            self.go("start")
+            ListBackend.deliver(ListBackend.waiting.pop(0))
 
     def _get_record(self) -> MigrationRecord | None:
         return recorder.get_record(self.key, ALIAS)
@@ -103,11 +106,11 @@ class Machine(RuleBasedStateMachine):
         ListBackend.waiting.pop(number % len(ListBackend.waiting))
 
     @precondition(lambda self: bool(ListBackend.waiting))
-    @rule(number=st.integers(0, 9), calls=st.integers(1, 400))
-    def crash(self, number: int, calls: int) -> None:
+    @rule(number=st.integers(0, 9), name=st.sampled_from(traps.PLACES), calls=st.integers(1, 200))
+    def crash(self, number: int, name: str, calls: int) -> None:
         """Deliver a task to a worker that is gone after so many calls of the engine's functions."""
         task = ListBackend.waiting.pop(number % len(ListBackend.waiting))
-        if traps.vanish_after(calls, lambda: ListBackend.deliver(task)):
+        if traps.vanish_after(calls % 5 + 1 if name else calls, lambda: ListBackend.deliver(task), name):
             ListBackend.waiting.append(task)  # nobody has acknowledged it
 
     @rule()

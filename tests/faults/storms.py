@@ -31,6 +31,7 @@ SETTINGS = {
 }
 ON_QUEUE = {**SETTINGS, "MASSMIGRATION_BACKEND": "tests.faults.queues.FolderBackend"}
 ROUNDS = 12
+COMMITS = [step for step in STEPS if step.name.startswith("commit")] * 5  # where a death does most
 
 
 class Storm:
@@ -200,9 +201,10 @@ class QueueStorm(Storm):
         self.made["task lost"] += 1
 
     def _vanish(self, chance: random.Random, task: tuple[str, str]) -> None:
-        calls = chance.randint(1, 300)
-        if traps.vanish_after(calls, lambda: ListBackend.deliver(task)):
-            self.note(f"gone after {calls} calls of {task}")
+        name = chance.choice(traps.PLACES)
+        calls = chance.randint(1, 4 if name else 200)
+        if traps.vanish_after(calls, lambda: ListBackend.deliver(task), name):
+            self.note(f"gone after {calls} calls of {name or 'anything'} in {task}")
             self.made["worker gone between two steps, lease left behind"] += 1
             connections[self.db_alias].close()
 
@@ -267,7 +269,7 @@ class KillStorm(Storm):
             self.made["kill of a worker at a random moment"] += child.wait() < 0
 
     def _kill_in_step(self) -> None:
-        step = self.chance.choice(STEPS)
+        step = self.chance.choice((*STEPS, *COMMITS))
         self.note(f"kill in {step.name}")
         self.start_child(step=step.name, at=self.chance.randint(1, 3))
 

@@ -42,7 +42,11 @@ class Vanished(BaseException):
     """Stands for the death of a worker: no code of ours may catch it."""
 
 
-def vanish_after(calls: int, work: Callable[[], object]) -> bool:
+PLACES = ("", "_note_advance", "advance_shard", "claim", "run_write", "update_held", "move", "release", "_enqueue")
+"""Names of functions around the commits of the engine, where a death does most; an empty one stands for all."""
+
+
+def vanish_after(calls: int, work: Callable[[], object], name: str = "") -> bool:
     """Do some work, and be gone in the middle of it, at a call of one of massmigration's functions.
 
     What is thrown out of the call undoes an open transaction, as a death does; what a living worker would write
@@ -51,6 +55,7 @@ def vanish_after(calls: int, work: Callable[[], object]) -> bool:
     Args:
         calls: At which call.
         work: What to do.
+        name: Count calls of functions of this name only.
 
     Returns:
         Whether the worker was gone before the end.
@@ -60,6 +65,8 @@ def vanish_after(calls: int, work: Callable[[], object]) -> bool:
     def note(frame: FrameType, event: str, argument: object) -> None:
         nonlocal left
         if event != "call" or frame.f_code.co_flags & inspect.CO_GENERATOR or frame.f_code.co_name in ENDINGS:
+            return
+        if name not in ("", frame.f_code.co_name):
             return
         if not frame.f_globals.get("__name__", "").startswith("massmigration."):
             return

@@ -71,7 +71,7 @@ class Victim:
         check_numbers(self.key, self.db_alias, visits=left.processed)
         self.heal("worker" if left.status == "not_run" else way)
         visits = list(self._rows.values_list("visits", flat=True))
-        assert min(visits) == 1, f"a row is lost: {told}"
+        assert min(visits) >= 1, f"a row is lost: {told}"
         assert sum(visits) - self._count <= self._repeats, f"rows were visited again: {visits}, {told}"
         check_end(self.key, self.db_alias, visits=1 if self.is_simple else self._count)
         table.count(table.name_kill(step.name), self.db_alias)
