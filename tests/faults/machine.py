@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from massmigration import api, executor, recorder, states
 from massmigration.exceptions import IllegalMove
@@ -85,43 +85,37 @@ class Machine(RuleBasedStateMachine):
         """Pause, cancel or reset."""
         self._do(action, lambda: STOPS[action](self.key, ALIAS, AUTHOR))
 
-    @precondition(lambda self: bool(ListBackend.waiting))
-    @rule(number=st.integers(0, 9), times=st.sampled_from([1, 1, 1, 2]))
-    def deliver(self, number: int, times: int) -> None:
-        """Deliver any of the tasks, once or twice."""
-        task = ListBackend.waiting.pop(number % len(ListBackend.waiting))
-        for _ in range(times):
+    def _take(self, number: int) -> tuple[str, str] | None:
+        """Return one of the tasks; if none waits, those are enqueued first that a watch would find."""
+        if not ListBackend.waiting and self._get_status() in states.ACTIVE:
+            self._let_leases_run_out()
+            self.go("recover")
+        return ListBackend.waiting.pop(number % len(ListBackend.waiting)) if ListBackend.waiting else None
+
+    @rule(number=st.integers(0, 9), times=st.sampled_from([1, 1, 1, 2, 0]), late=st.booleans())
+    def deliver(self, number: int, times: int, late: bool) -> None:
+        """Deliver any of the tasks, once, twice or never, and perhaps one of long ago."""
+        task = self._take(number)
+        for _ in range(times if task else 0):
             ListBackend.deliver(task)
+        if late and ListBackend.delivered:
+            ListBackend.deliver(ListBackend.delivered[number % len(ListBackend.delivered)])
 
-    @precondition(lambda self: bool(ListBackend.delivered))
-    @rule(number=st.integers(0, 9))
-    def deliver_late(self, number: int) -> None:
-        """Deliver a task once more that was delivered long ago."""
-        ListBackend.deliver(ListBackend.delivered[number % len(ListBackend.delivered)])
-
-    @precondition(lambda self: bool(ListBackend.waiting))
-    @rule(number=st.integers(0, 9))
-    def drop(self, number: int) -> None:
-        """Lose a task."""
-        ListBackend.waiting.pop(number % len(ListBackend.waiting))
-
-    @precondition(lambda self: bool(ListBackend.waiting))
     @rule(number=st.integers(0, 9), name=st.sampled_from(traps.PLACES), calls=st.integers(1, 200))
     def crash(self, number: int, name: str, calls: int) -> None:
         """Deliver a task to a worker that is gone after so many calls of the engine's functions."""
-        task = ListBackend.waiting.pop(number % len(ListBackend.waiting))
-        if traps.vanish_after(calls % 5 + 1 if name else calls, lambda: ListBackend.deliver(task), name):
+        task = self._take(number)
+        if task and traps.vanish_after(calls % 5 + 1 if name else calls, lambda: ListBackend.deliver(task), name):
             ListBackend.waiting.append(task)  # nobody has acknowledged it
 
     @rule()
-    def let_leases_run_out(self) -> None:
-        """Let time go by."""
-        MigrationShard.objects.using(ALIAS).filter(lease_expires_at__isnull=False).update(lease_expires_at=traps.PAST)
-
-    @rule()
-    def mend(self) -> None:
-        """Mend the operation."""
+    def let_time_go_by(self) -> None:
+        """Let leases run out, and mend the operation."""
+        self._let_leases_run_out()
         traps.mend()
+
+    def _let_leases_run_out(self) -> None:
+        MigrationShard.objects.using(ALIAS).filter(lease_expires_at__isnull=False).update(lease_expires_at=traps.PAST)
 
     @invariant()
     def the_rules_hold(self) -> None:
@@ -176,7 +170,7 @@ class Machine(RuleBasedStateMachine):
     def _go_out(self, status: str) -> None:
         """Do what is to be done in a status, and deliver what comes of it."""
         ListBackend.waiting.clear()
-        self.let_leases_run_out()
+        self._let_leases_run_out()
         way = {states.PAUSED: "resume", states.FAILED: "retry"}.get(status, "start")
         way = "recover" if status in states.ACTIVE else way
         ACTIONS[way](self.migration, ALIAS, AUTHOR)
