@@ -154,7 +154,7 @@ def test_skip_goes_on_and_a_retry_takes_the_failed_rows_only(db_alias, definitio
 def test_hundreds_of_failures_are_skipped_kept_and_retried(db_alias):
     make_rows(db_alias, 230)
     broken.update(f"row {number}" for number in range(230) if number % 10)
-    migration = make(Mapper, on_error="skip", max_failures=None, batch_size=200)
+    migration = make(Mapper, on_error="skip", max_failures=1_000, batch_size=200)
     progress = run(migration, db_alias)
     assert (progress.status, progress.failed, progress.processed) == ("failed", 207, 23)
     broken.clear()
