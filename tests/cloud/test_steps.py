@@ -17,7 +17,7 @@ from tests.conftest import get_environment
 from tests.faults import table
 from tests.faults.conftest import open_nursery, queue_folder  # noqa: F401
 from tests.faults.nursery import Nursery
-from tests.faults.steps import ANYWHERE, KINDS, QUEUE, STEPS, Step, dies_in_transaction
+from tests.faults.steps import ANYWHERE, KINDS, QUEUE, STEPS, Step
 from tests.faults.victims import QUEUE as ON_QUEUE
 from tests.faults.victims import SETTINGS, Victim
 
@@ -81,5 +81,5 @@ def test_a_kill_in_each_step_of_a_batch(kind, db_alias, nursery):
     repeats = BATCH_SIZE if kind != "simple" else ROWS  # whose only call is its only batch
     victim = Victim(nursery, KEYS[kind], db_alias, Row, ROWS, QUICK, repeats=repeats)
     for step in IN_A_BATCH:
-        if kind in step.kinds and not (db_alias == "firestore" and dies_in_transaction(step)):
+        if kind in step.kinds and is_quick(step, db_alias):
             victim.try_step(step, "worker", get_at(step))

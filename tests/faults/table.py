@@ -50,11 +50,8 @@ def _list_kills() -> list[Fault]:
 
 
 def is_tried_on_firestore(step: Step) -> bool:
-    """Return whether a death in this step is tried on Firestore: it keeps the locks of a dead client for a minute.
-
-    So one death within a transaction has to stand for all of them; Datastore, where nothing is locked, has them all.
-    """
-    return not dies_in_transaction(step) or step.name == "commit of the first batch, before it"
+    """Return whether it is tried on Firestore, which keeps the locks of a dead client for a minute."""
+    return not dies_in_transaction(step)
 
 
 FAULTS: Final = (
