@@ -228,7 +228,13 @@ def test_a_hostile_request_changes_nothing(case: Case, shard, monkeypatch, caplo
     assert EVIL == []
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     if case.status != 200:
-        assert answer.content in (b"Bad Request", b"Forbidden", b"Request Entity Too Large", b"Unsupported Media Type")
+        assert answer.content in (
+            b"Bad Request",
+            b"Forbidden",
+            b"Request Entity Too Large",
+            b"Content Too Large",
+            b"Unsupported Media Type",
+        )
         assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
 
 
