@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 from django.db import DatabaseError, OperationalError, connections, transaction
@@ -18,6 +19,15 @@ CUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
+OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+WAITING = f"{OTHERS} AND wait_event_type = 'Lock'"
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 0.4) -> None:
+    """Wait until a condition holds, or the time is over."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
 
 
 def ask(db_alias: str, statement: str) -> list[Any]:
@@ -28,14 +38,17 @@ def ask(db_alias: str, statement: str) -> list[Any]:
 
 
 class TroubleStorm(KillStorm):
-    """Two workers, and a trouble while they work."""
+    """Workers, and a trouble while they work."""
+
+    workers = 2
+    """How many are at work before the trouble; none if it comes with a worker of its own."""
 
     def rage(self) -> None:
         """Begin, and get into trouble."""
         for _ in range(self.chance.randint(1, 3)):
             if self.get_status() == states.APPLIED:
                 return
-            while sum(child.poll() is None for child in self.children) < 2:
+            while sum(child.poll() is None for child in self.children) < self.workers:
                 self.start_child()
             time.sleep(self.chance.uniform(0, 0.08))
             self.make_trouble()
@@ -49,6 +62,10 @@ class TroubleStorm(KillStorm):
 
 class ReadOnlyStorm(TroubleStorm):
     """A database that refuses to write, for a while: as after a fail-over, or by a setting."""
+
+    def __init__(self, chance: random.Random, db_alias: str, nursery: Nursery) -> None:
+        super().__init__(chance, db_alias, nursery)
+        self.workers = 0 if db_alias == "default" else 2
 
     def make_trouble(self) -> None:
         """On PostgreSQL for all who connect from now on, on SQLite for a worker that begins."""
@@ -67,7 +84,7 @@ class ReadOnlyStorm(TroubleStorm):
         self.made["database read-only for a while"] += 1
 
     def _try_on_sqlite(self) -> None:
-        after, length = self.chance.randint(0, 40), self.chance.randint(1, 8)
+        after, length = self.chance.randint(0, 15), self.chance.randint(1, 8)
         child = self.start_child(read_only=(after, length))
         child.wait()
         self.note(f"read-only after {after} writes, for {length}: {child.tell()}")
@@ -83,13 +100,15 @@ class ReadOnlyStorm(TroubleStorm):
 class FullStorm(TroubleStorm):
     """A file that may not grow any more, by SQLite's own bound or by the operating system's."""
 
+    workers = 0
+
     def make_trouble(self) -> None:
         """Let a worker begin that finds the disk almost full."""
         for child in self.children:
             child.kill()
             child.wait()
         ask(self.db_alias, "VACUUM")
-        pages, room = ask(self.db_alias, "PRAGMA page_count")[0], self.chance.randint(0, 6)
+        pages, room = ask(self.db_alias, "PRAGMA page_count")[0], self.chance.randint(0, 1)
         size = ask(self.db_alias, "PRAGMA page_size")[0]
         if self.chance.random() < 0.5:
             child = self.start_child(statements={self.db_alias: [f"PRAGMA max_page_count = {pages + room}"]})
@@ -118,7 +137,8 @@ class ServerStorm(TroubleStorm):
 
     def make_trouble(self) -> None:
         """One of both."""
-        if self.chance.random() < 0.4:
+        if self.chance.random() < 0.3:
+            wait_until(lambda: ask(self.db_alias, OTHERS)[0])
             number = len(ask(self.db_alias, CUT))
             self.note(f"cut {number}")
             self.made["connections cut by the server"] += number
@@ -126,19 +146,20 @@ class ServerStorm(TroubleStorm):
             self._provoke()
 
     def _provoke(self) -> None:
-        """Lock rows in the order that is not the worker's."""
+        """Lock rows in the order that is not the worker's: the last of a batch, then the first."""
         keys = sorted(self.site.first - set(self.site.deleted))
-        first = self.chance.randrange(len(keys) - 3)
+        first = self.chance.choice((0, self.chance.randrange(0, len(keys) - 3, 4)))
         try:
             with transaction.atomic(using=self.db_alias):
-                for key in reversed(keys[first : first + 4]):
-                    self.site.mark(key)
-                    time.sleep(0.01)
+                self.site.mark(keys[first + 3])
+                self.start_child()
+                wait_until(lambda: ask(self.db_alias, WAITING)[0])
+                self.site.mark(keys[first])
         except OperationalError as error:
             self.note(f"deadlock for the site: {error}")
         else:
             self.note("site went backwards")
-            self.site.note_changes(*keys[first : first + 4])
+            self.site.note_changes(keys[first], keys[first + 3])
 
 
 class RestartStorm(TroubleStorm):
