@@ -114,7 +114,10 @@ class TestKills:
         assert api.get_progress(SIMPLE, db_alias).status == "running"
         assert site.run() == 0, site.tell()
         assert api.get_progress(SIMPLE, db_alias).status == "applied"
-        assert set(get_visits(db_alias)) <= {1, 2}
+        visits = set(get_visits(db_alias))
+        assert 0 not in visits
+        if db_alias == "datastore":  # on Firestore saves meet the locks of the dead, and the call is made once more for each
+            assert visits <= {1, 2}
 
 
 class SetFlag(Visit):
