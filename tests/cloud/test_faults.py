@@ -116,7 +116,7 @@ class TestKills:
         assert api.get_progress(SIMPLE, db_alias).status == "applied"
         visits = set(get_visits(db_alias))
         assert 0 not in visits
-        if db_alias == "datastore":  # on Firestore saves meet the locks of the dead, and the call is made once more for each
+        if db_alias == "datastore":  # on Firestore it meets the locks of the dead, and is called once more each time
             assert visits <= {1, 2}
 
 
