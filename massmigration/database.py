@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
@@ -39,7 +39,11 @@ def is_locked(error: BaseException) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Return whether a database's error says that the same work may succeed a moment later."""
-    if isinstance(error, (InterfaceError, DatabaseLocked)) or is_locked(error) or _is_google_trouble(error):
+    if (
+        isinstance(error, (InterfaceError, DatabaseLocked))
+        or is_locked(error)
+        or _is_from_google(error, _TRANSIENT_GOOGLE_ERRORS)
+    ):
         return True
     if not isinstance(error, OperationalError):
         return False
@@ -49,20 +53,19 @@ def is_transient(error: BaseException) -> bool:
     return sqlstate in _TRANSIENT_SQLSTATES or sqlstate.startswith("08")
 
 
-def _is_google_trouble(error: BaseException) -> bool:
+def _is_from_google(error: BaseException, names: Collection[str]) -> bool:
     """Look for Datastore's and Firestore's errors, which come bare, or as the cause of one of Django's."""
     for candidate in (error, error.__cause__):
         for base in type(candidate).__mro__:
-            if base.__module__ == "google.api_core.exceptions" and base.__name__ in _TRANSIENT_GOOGLE_ERRORS:
+            if base.__module__ == "google.api_core.exceptions" and base.__name__ in names:
                 return True
     return False
 
 
 def is_contention(error: BaseException) -> bool:
     """Return whether a transaction was rolled back because of another one, so that it may be repeated as it was."""
-    if is_locked(error) or _get_sqlstate(error) in _ROLLED_BACK_SQLSTATES:
-        return True
-    return any(type(candidate).__name__ == "Aborted" for candidate in (error, error.__cause__))
+    is_rolled_back = _get_sqlstate(error) in _ROLLED_BACK_SQLSTATES
+    return is_locked(error) or is_rolled_back or _is_from_google(error, {"Aborted"})
 
 
 def _get_sqlstate(error: BaseException) -> str | None:

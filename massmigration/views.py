@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.contrib.auth.decorators import login_not_required
 from django.core.signing import BadSignature
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from django.utils.log import log_response
 from django.utils.module_loading import import_string
@@ -18,13 +18,12 @@ from django.views.decorators.http import require_http_methods
 
 from massmigration import api
 from massmigration.backends import payloads
+from massmigration.backends.base import is_worth_redelivery
 from massmigration.backends.callers import check_cron_caller, check_task_caller
 from massmigration.backends.oidc import CertificatesUnreachable, TokenRefused
 from massmigration.database import is_transient
 from massmigration.databases import check_alias
 from massmigration.exceptions import (
-    BackendUnreachable,
-    DatabaseLocked,
     DatabaseNotAllowed,
     IllegalMove,
     MassMigrationError,
@@ -34,8 +33,6 @@ logger: Final = logging.getLogger("massmigration")
 
 RETRY_AFTER_SECONDS: Final = 10
 ACTOR: Final = "cron"
-
-_RETRYABLE: Final = (OperationalError, InterfaceError, DatabaseLocked, BackendUnreachable)
 
 View = Callable[[HttpRequest], HttpResponse]
 
@@ -80,7 +77,7 @@ def run_task(request: HttpRequest) -> HttpResponse:
     try:
         import_string(task.name)(**task.arguments)
     except Exception as error:
-        if not (isinstance(error, _RETRYABLE) or is_transient(error)):
+        if not is_worth_redelivery(error):
             raise  # Django logs it once and answers 500
         return _answer(request, 503, f"{task.name} is to be delivered again: {error}")
     return HttpResponse("done", content_type="text/plain")

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from django.db import InterfaceError, OperationalError
 from django.utils.module_loading import import_string
 
 from massmigration.conf import conf
-from massmigration.exceptions import BackendNotInstalled, ConfigurationError
+from massmigration.database import is_transient
+from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, ConfigurationError
 
 if TYPE_CHECKING:
     from massmigration.definitions.base import BaseMigration
@@ -84,6 +86,11 @@ class BaseBackend(ABC):
             db_alias: The database.
             origin: ``"command"``, ``"admin"``, ``"api"`` or ``"worker"``.
         """
+
+
+def is_worth_redelivery(error: BaseException) -> bool:
+    """Return whether a task that raised this may succeed later, because a database or the queue was down."""
+    return isinstance(error, (OperationalError, InterfaceError, BackendUnreachable)) or is_transient(error)
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from massmigration.backends.callers import get_emulator_host
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
 ATTEMPT_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 15.0
 """For how long a call is repeated while Cloud Tasks does not answer."""
+
+SHARE_OF_DEADLINE: Final = 0.75
+"""How much of a request's time a slice may take; the rest is for its last batch, and to enqueue what comes next."""
+
+LONGEST_DELAY: Final = timedelta(days=30) - timedelta(minutes=1)
+"""Cloud Tasks plans 30 days ahead and no further (https://cloud.google.com/tasks/docs/quotas)."""
 
 _clients: dict[tuple[int, str], CloudTasksClient] = {}
 
@@ -102,6 +110,15 @@ class CloudQueue(NamedTuple):
         sentence = next((text for kinds, text in sentences if isinstance(error, kinds)), otherwise)
         said = " ".join(str(getattr(error, "message", "") or error).split()).rstrip(".")
         return sentence.format(path=self.path, said=said or type(error).__name__, queue=self)
+
+
+def make_task_name(name: str) -> str:
+    """Return the name of a task on a queue: hashed, because a queue is slow at names that resemble each other.
+
+    Args:
+        name: The same for the same piece of work.
+    """
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def get_client() -> CloudTasksClient:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -17,7 +16,7 @@ from django.urls import NoReverseMatch, reverse
 from massmigration.backends import payloads
 from massmigration.backends.base import WATCH, BaseBackend
 from massmigration.backends.callers import is_emulated
-from massmigration.backends.cloudqueue import CloudQueue
+from massmigration.backends.cloudqueue import LONGEST_DELAY, SHARE_OF_DEADLINE, CloudQueue, make_task_name
 from massmigration.conf import conf
 from massmigration.exceptions import BackendNotInstalled, ConfigurationError
 
@@ -26,11 +25,6 @@ SHORTEST_DEADLINE: Final = 15.0
 LONGEST_HTTP_DEADLINE: Final = 30 * 60.0
 LONGEST_APP_ENGINE_DEADLINE: Final = 24 * 60 * 60.0
 # https://cloud.google.com/tasks/docs/reference/rest/v2/projects.locations.queues.tasks, "dispatchDeadline"
-SHARE_OF_DEADLINE: Final = 0.75
-"""How much of a request's time a slice may take; the rest is for its last batch, and to enqueue what comes next."""
-
-LONGEST_DELAY: Final = timedelta(days=30) - timedelta(minutes=1)
-"""Cloud Tasks plans 30 days ahead and no further (https://cloud.google.com/tasks/docs/quotas)."""
 
 
 class CloudTasksBackend(BaseBackend):
@@ -92,8 +86,8 @@ class CloudTasksBackend(BaseBackend):
     def _make_message(self, task: str, arguments: dict[str, Any], delay: timedelta, name: str) -> dict[str, Any]:
         """Return the task as the API has it (https://cloud.google.com/tasks/docs/reference/rest/v2)."""
         message: dict[str, Any] = {"dispatch_deadline": timedelta(seconds=self.deadline)}
-        if name:  # hashed, because a queue is slow at names that resemble each other
-            message["name"] = f"{self.queue.path}/tasks/{hashlib.sha256(name.encode()).hexdigest()}"
+        if name:
+            message["name"] = f"{self.queue.path}/tasks/{make_task_name(name)}"
         if delay > timedelta(0):
             message["schedule_time"] = datetime.now(timezone.utc) + min(delay, LONGEST_DELAY)
         request: dict[str, Any] = {

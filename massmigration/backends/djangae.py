@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -15,14 +14,19 @@ from typing import Any, Final, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.urls import NoReverseMatch, resolve, reverse
 from django.utils.module_loading import import_string
 
-from massmigration.backends.base import RUN_SHARD, TASKS, BaseBackend
-from massmigration.backends.cloudqueue import PATIENCE_SECONDS, CloudQueue
+from massmigration.backends.base import RUN_SHARD, TASKS, BaseBackend, is_worth_redelivery
+from massmigration.backends.cloudqueue import (
+    LONGEST_DELAY,
+    PATIENCE_SECONDS,
+    SHARE_OF_DEADLINE,
+    CloudQueue,
+    make_task_name,
+)
 from massmigration.conf import conf
-from massmigration.database import is_transient
 from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, ConfigurationError
 
 logger = logging.getLogger("massmigration")
@@ -50,14 +54,8 @@ OWN_KEYWORDS: Final = (
 )
 """What only the backend itself may say to ``defer()``."""
 
-SHARE_OF_DEADLINE: Final = 0.75
-"""How much of a request's time a slice may take; the rest is for its last batch."""
-
 DEFAULT_QUEUE: Final = "default"
 """Where djangae puts tasks that name no queue."""
-
-LONGEST_DELAY: Final = timedelta(days=30) - timedelta(minutes=1)
-"""Cloud Tasks plans 30 days ahead and no further (https://cloud.google.com/tasks/docs/quotas)."""
 
 
 class SetupFault(NamedTuple):
@@ -105,7 +103,7 @@ class DjangaeBackend(BaseBackend):
         check_setup()
         options = self._route(task) | {"_small_task": True, "_using": db_alias, "_transactional": False}
         if name:
-            options["_name"] = hashlib.sha256(name.encode()).hexdigest()
+            options["_name"] = make_task_name(name)
         # Not left to defer(), which would wait as well, but what it raises after the commit is not in our words.
         send = partial(_send, task, json.dumps(arguments), options, timedelta(seconds=delay_seconds))
         transaction.on_commit(send, using=db_alias)
@@ -140,7 +138,7 @@ def run_task(task: str, arguments: str) -> None:
     try:
         import_string(task)(**json.loads(arguments))
     except Exception as error:
-        if not (isinstance(error, (OperationalError, InterfaceError, BackendUnreachable)) or is_transient(error)):
+        if not is_worth_redelivery(error):
             raise
         logger.warning("%s will be delivered again: %s", task, error)
         # The handler answers 408 to this one, instead of the traceback that error trackers make an incident of.
