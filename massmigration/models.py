@@ -3,6 +3,9 @@
 Rows are found by their key, or by the one field that carries an index: on Datastore and Firestore one explicit index
 makes all other fields of a model unsearchable, which keeps their many writes cheap. Their order is that of their keys:
 by an unsearchable field Datastore would find no row at all.
+
+A column that is added after the first version may be null, which means unknown: during a deploy workers of the version
+before still insert rows.
 """
 
 from __future__ import annotations
@@ -45,7 +48,10 @@ class MigrationRecord(models.Model):
 
 
 class MigrationAttempt(models.Model):
-    """One launch of a migration, with what was asked for and, once it is over, its totals."""
+    """One launch of a migration, with what was asked for and, once it is over, its totals.
+
+    ``planned_for`` tells what the shards were made for: the kind of migration, its model, and the type of its key.
+    """
 
     uuid = models.UUIDField(primary_key=True, default=uuid.uuid4)
     key = models.CharField(max_length=255, db_index=True)
@@ -54,6 +60,7 @@ class MigrationAttempt(models.Model):
     backend = models.CharField(max_length=255, blank=True, default="")
     started_by = models.CharField(max_length=255, blank=True, default="")
     source_hash = models.CharField(max_length=64, blank=True, default="")
+    planned_for = models.JSONField(null=True)
     log_path = models.TextField(blank=True, default="")
     warning = models.TextField(blank=True, default="")
     until_empty = models.BooleanField(default=False)
@@ -80,7 +87,9 @@ class MigrationShard(models.Model):
     """A range of keys, worked off as one resumable unit; also the planning and the finish of an attempt.
 
     ``lower`` (exclusive), ``upper`` (inclusive) and ``cursor`` are keys as ``engine/keys.py`` encodes them; None is
-    open.
+    open. ``lease_until`` is the end of the lease in milliseconds since 1970 (UTC), by the database's clock;
+    ``takeovers`` counts the workers that were lost since the cursor last moved; ``extension`` tells how far the last,
+    open range has grown since it was planned.
     """
 
     PLAN, RANGE, FINISH = "plan", "range", "finish"
@@ -100,6 +109,7 @@ class MigrationShard(models.Model):
     fence = models.BigIntegerField(default=0)
     worker = models.CharField(max_length=100, blank=True, default="")
     lease_expires_at = models.DateTimeField(null=True)
+    lease_until = models.BigIntegerField(null=True)
     not_before = models.DateTimeField(null=True)
     enqueued_at = models.DateTimeField(default=timezone.now)
     waiting_for = models.CharField(max_length=255, blank=True, default="")
@@ -111,6 +121,8 @@ class MigrationShard(models.Model):
     batches = models.BigIntegerField(default=0)
     rate = models.FloatField(default=0)
     retries = models.IntegerField(default=0)
+    takeovers = models.IntegerField(null=True)
+    extension = models.JSONField(null=True)
     created_at = models.DateTimeField(default=timezone.now)
     last_progress_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
