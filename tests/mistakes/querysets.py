@@ -1,0 +1,32 @@
+"""Mistakes in querysets."""
+
+from __future__ import annotations
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from tests.mistakes import Trial, mistake
+from tests.mistakes.files import Visits
+from tests.testapp.models import City
+
+
+@mistake("sliced-queryset")
+class Sliced(Visits):
+    def get_queryset(self, db_alias):
+        return City.objects.using(db_alias)[:5]
+
+
+@mistake("ordered-queryset")
+def ordered(trial: Trial) -> str:
+    class Migration(Visits):
+        def get_queryset(self, db_alias):
+            return City.objects.using(db_alias).order_by("-name")
+
+    outcome = trial.run(Migration)
+    assert trial.get_visits() == [1] * 10
+    return outcome
+
+
+@mistake("other-database")
+class OtherDatabase(Visits):
+    def get_queryset(self, db_alias):
+        return City.objects.using(next(alias for alias in [*connections, DEFAULT_DB_ALIAS] if alias != db_alias))
