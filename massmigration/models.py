@@ -51,6 +51,8 @@ class MigrationAttempt(models.Model):
     """One launch of a migration, with what was asked for and, once it is over, its totals.
 
     ``planned_for`` tells what the shards were made for: the kind of migration, its model, and the type of its key.
+    ``source_hash`` names the version of the file that may be worked with; ``former_hashes`` holds those it replaced,
+    each with who replaced it, ``"person"`` or ``"worker"``.
     """
 
     uuid = models.UUIDField(primary_key=True, default=uuid.uuid4)
@@ -60,6 +62,7 @@ class MigrationAttempt(models.Model):
     backend = models.CharField(max_length=255, blank=True, default="")
     started_by = models.CharField(max_length=255, blank=True, default="")
     source_hash = models.CharField(max_length=64, blank=True, default="")
+    former_hashes = models.JSONField(null=True)
     planned_for = models.JSONField(null=True)
     log_path = models.TextField(blank=True, default="")
     warning = models.TextField(blank=True, default="")

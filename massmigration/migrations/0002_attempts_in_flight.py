@@ -11,6 +11,11 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name="migrationattempt",
+            name="former_hashes",
+            field=models.JSONField(null=True),
+        ),
+        migrations.AddField(
+            model_name="migrationattempt",
             name="planned_for",
             field=models.JSONField(null=True),
         ),
