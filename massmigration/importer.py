@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import import_module
 from typing import Any, Final
 
 from django.db.migrations import Migration as SchemaMigration
@@ -15,6 +14,7 @@ from massmigration.definitions.mapper import MapperMigration
 from massmigration.definitions.simple import SimpleMigration
 from massmigration.exceptions import BrokenMigration
 from massmigration.files import MAX_NAME_LENGTH, MigrationFile, describe_error, make_key
+from massmigration.sources import import_source
 
 _WRITTEN_BY_AUTHOR: Final[tuple[tuple[type[BaseMigration], tuple[tuple[str, ...], ...]], ...]] = (
     (SimpleMigration, (("operation",),)),
@@ -45,7 +45,7 @@ def import_migration(file: MigrationFile) -> BaseMigration:
             f"digits and underscores, such as 0001_name.py, in at most {MAX_NAME_LENGTH} characters",
         )
     try:
-        definition = vars(import_module(file.module)).get("Migration")
+        definition = vars(import_source(file)).get("Migration")
     except KeyboardInterrupt:
         raise
     except BaseException as error:

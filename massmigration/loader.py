@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import importlib
 import sys
 import threading
@@ -23,6 +22,7 @@ from massmigration.files import Folder, MigrationFile, find_folder, get_modules_
 from massmigration.graph import MigrationGraph, get_sort_key
 from massmigration.importer import get_dependencies, import_migration
 from massmigration.problems import find_problems, join_words
+from massmigration.sources import get_hash
 
 __all__ = [
     "MigrationFile",
@@ -148,7 +148,9 @@ class MigrationLoader:
         return keys + sorted(rest, key=get_sort_key)
 
     def source_hash(self, key: str) -> str:
-        """Return the SHA-256 of the file's bytes as they were when it was read; empty if they could not be.
+        """Return the SHA-256 of the text that the migration was imported from; empty if it is unknown.
+
+        A file that was changed afterwards makes no difference: this process works with what it has imported.
 
         Raises:
             MigrationNotFound: There is no such file.
@@ -175,12 +177,11 @@ class MigrationLoader:
     def _read(self, file: MigrationFile) -> None:
         self.files[file.key] = file
         self.graph.add_node(file.key)
-        with suppress(OSError):
-            self._hashes[file.key] = hashlib.sha256(file.path.read_bytes()).hexdigest()
         try:
             self.migrations[file.key] = import_migration(file)
         except BrokenMigration as error:
             self.broken[file.key] = error
+        self._hashes[file.key] = get_hash(file)
 
     def _connect(self) -> None:
         for key, migration in self.migrations.items():

@@ -458,6 +458,16 @@ def test_the_source_hash_is_that_of_what_was_read(three: MigrationLoader):
     assert three.source_hash("places:0001_clean") == before
 
 
+def test_the_source_hash_is_that_of_what_was_imported(three: MigrationLoader):
+    before = three.source_hash("places:0001_clean")
+    file = three.files["places:0001_clean"].path
+    changed = file.read_text() + "\n# changed"
+    file.write_text(changed)
+    clear_loader()
+    assert get_loader().source_hash("places:0001_clean") == before, "a new loader imports nothing again"
+    assert reload_loader().source_hash("places:0001_clean") == hashlib.sha256(changed.encode()).hexdigest()
+
+
 def test_migrations_can_be_pickled(three: MigrationLoader):
     copy = pickle.loads(pickle.dumps(three.get("places:0001_clean")))
     assert copy.key == "places:0001_clean"
