@@ -103,12 +103,13 @@ class Collector:
         except NoReverseMatch:  # a record that something else has written
             return Row(progress, has_tables=has_tables)
         buttons: tuple[Button, ...] = ()
-        if with_buttons and has_tables and self.model_admin.has_run_permission(request, progress.key):
+        if with_buttons and has_tables:
             allowed = progress.allowed_actions
             buttons = tuple(
                 Button(action, self._get_action_url(action, arguments, is_detail))
                 for action in ACTIONS.values()
                 if action.name in allowed
+                and self.model_admin.has_run_permission(request, progress.key, action.name, progress.database)
             )
         return Row(progress, buttons, url, has_tables)
 

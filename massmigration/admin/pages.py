@@ -85,10 +85,12 @@ class Pages:
         action, key = ACTIONS.get(action_path), f"{app_label}:{name}"
         if action is None:
             raise Http404(f"There is no action '{action_path}'.")
-        if not self.model_admin.has_run_permission(request, key):
+        if not self.model_admin.may_run_some(request):
             raise PermissionDenied
         self._require_tables(db_alias)
         progress = self.collector.get_progress(key, db_alias)
+        if not self.model_admin.has_run_permission(request, key, action.name, db_alias):
+            raise PermissionDenied
         form = ReasonForm(request.POST or None) if action.name == "accept" else None
         if "chosen" in request.GET and "failure" not in request.GET:
             messages.error(request, "No failure was chosen. Choose one, or accept all of them.")

@@ -13,6 +13,7 @@ from django.utils.html import format_html
 
 from massmigration import api, states
 from massmigration.admin.pages import Pages
+from massmigration.definitions.permission import ask_run_permission
 from massmigration.exceptions import LoadError
 from massmigration.models import MigrationRecord
 
@@ -78,22 +79,27 @@ class MigrationRecordAdmin(RecordAdmin):
         """Return whether this person may run migrations at all."""
         return request.user.has_perm("massmigration.run_migration")
 
-    def has_run_permission(self, request: HttpRequest, key: str) -> bool:
-        """Return whether this person may start, stop and mend this migration.
+    def has_run_permission(self, request: HttpRequest, key: str, action: str, db_alias: str) -> bool:
+        """Return whether this person may do something to a migration.
+
+        They need the permission ``massmigration.run_migration`` and the consent of the migration's own
+        ``has_run_permission``. Where its file, or one that it depends on, does not work, nobody can be asked: then it
+        can only be stopped, and superusers can reset it.
 
         Args:
-            request: Its user needs the permission ``massmigration.run_migration`` and the consent of the migration's
-                own ``has_run_permission``; one whose file does not work has no say.
+            request: Its user asks.
             key: The migration's key.
+            action: What they want to do, such as ``"pause"``.
+            db_alias: The database.
         """
         if not self.may_run_some(request):
             return False
         try:
             migration = api.get_migration(key)
         except LoadError:
-            return True
+            return action in ("pause", "cancel") or (action == "reset" and bool(request.user.is_superuser))
         try:
-            return bool(migration.has_run_permission(request.user))
+            return ask_run_permission(migration, request.user, action, db_alias)
         except Exception:  # the author's code; its error must not take the page down
             logger.exception("%s: has_run_permission() raised an error; permission is refused", key)
             return False

@@ -135,6 +135,10 @@ class BaseMigration:
     def has_run_permission(self, user: AbstractBaseUser | AnonymousUser) -> bool:
         """Return whether ``user``, who has the app's run permission, may run this migration.
 
+        It may be written as ``has_run_permission(self, user, action, db_alias)`` too. ``action`` is then what the
+        person wants to do (``"start"``, ``"pause"``, ``"resume"``, ``"retry"``, ``"accept"``, ``"recover"``,
+        ``"cancel"``, ``"restart"``, ``"fake"`` or ``"reset"``), and ``db_alias`` the database.
+
         Args:
             user: The person who asks, on the admin's pages.
         """

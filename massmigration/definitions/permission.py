@@ -1,0 +1,50 @@
+"""Asks a migration's own ``has_run_permission()``, which may take the action and the database or only the person."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from massmigration.definitions.base import BaseMigration
+from massmigration.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+
+def ask_run_permission(
+    migration: BaseMigration, user: AbstractBaseUser | AnonymousUser, action: str, db_alias: str
+) -> bool:
+    """Return whether the migration lets a person do something to it.
+
+    Args:
+        migration: The definition.
+        user: The person, who has the permission ``massmigration.run_migration``.
+        action: What they want to do, such as ``"pause"``.
+        db_alias: The database.
+
+    Raises:
+        ConfigurationError: The hook is asynchronous or a generator: what it returns would always count as a yes.
+        Exception: Whatever the author's code raises.
+    """
+    hook: Callable[..., Any] = migration.has_run_permission
+    verdict = hook(user, action, db_alias) if takes_action(hook) else hook(user)
+    if inspect.isawaitable(verdict) or inspect.isgenerator(verdict) or inspect.isasyncgen(verdict):
+        if inspect.iscoroutine(verdict) or inspect.isgenerator(verdict):
+            verdict.close()
+        raise ConfigurationError(
+            f"has_run_permission() of {migration.key} gives no answer, because it is asynchronous or contains yield. "
+            "Write it as a plain function that returns True or False.",
+            key=migration.key,
+        )
+    return bool(verdict)
+
+
+def takes_action(hook: Callable[..., Any]) -> bool:
+    """Return whether a bound ``has_run_permission`` takes ``(user, action, db_alias)``, and not only ``(user)``."""
+    try:
+        inspect.signature(hook).bind(None, "", "")
+    except TypeError:
+        return False
+    return True
