@@ -243,8 +243,8 @@ class BatchRunner:
         for alias in {self.db_alias, self.kind.work_alias}:
             if not connections[alias].in_atomic_block:  # as in the transaction around an author's test
                 connections[alias].close_if_unusable_or_obsolete()
-        if self._batch is None or self._batch.cursor is None:
-            return False
+        if self._batch is None or self._batch.cursor in (None, self.shard.cursor):
+            return False  # nothing was read, or nothing that would move the cursor
         stored = self._read_shard()
         if stored is None or stored.fence != self.shard.fence or stored.cursor != self._batch.cursor:
             return False

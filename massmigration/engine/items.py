@@ -10,6 +10,7 @@ from typing import Any
 from massmigration.definitions.custom import CustomMigration
 from massmigration.engine.behaviour import Batch, Kind
 from massmigration.engine.pacing import Pacer
+from massmigration.exceptions import InvalidDefinition, RetryLater
 from massmigration.models import MigrationShard
 
 
@@ -39,34 +40,43 @@ class CustomKind(Kind):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._items: Iterator[tuple[Any, Any]] | None = None
+        self._source: Iterator[tuple[Any, Any]] | None = None
+        self._items: Iterator[tuple[str, Any]] | None = None
         self._pulled: list[tuple[str, Any]] = []
 
     def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
         """Pull the next items from the author's generator, which is kept open between batches."""
         if self._items is None:
             self._items = self._get_items(shard)
+        rest: RetryLater | None = None
         while len(self._pulled) < limit:
             try:
-                cursor, item = next(self._items)
+                self._pulled.append(next(self._items))
             except StopIteration:
                 break
-            self._pulled.append((json.dumps(cursor), item))
+            except RetryLater as error:
+                self._items = None  # what was pulled before is worked first
+                if not self._pulled:
+                    raise
+                rest = error
+                break
         pulled = self._pulled[:limit]
         return Batch(
             [item for _, item in pulled],
             pulled[-1][0] if pulled else None,
             lambda index: pulled[index][0],
+            rest=rest,
         )
 
-    def _get_items(self, shard: MigrationShard) -> Iterator[tuple[Any, Any]]:
+    def _get_items(self, shard: MigrationShard) -> Iterator[tuple[str, Any]]:
         cursor = None if shard.cursor is None else json.loads(shard.cursor)
         payload = shard.payload or {}
-        items = iter(self.migration.get_items(payload.get("shard"), cursor, self.db_alias))
+        self._source = iter(self.migration.get_items(payload.get("shard"), cursor, self.db_alias))
+        items = _check_cursors(self._source, shard)
         if "keys" not in payload:
             return items
         wanted = set(payload["keys"])
-        return ((at, item) for at, item in items if json.dumps(at) in wanted)
+        return ((at, item) for at, item in items if at in wanted)
 
     def operate(self, batch: Batch) -> None:
         """Call the operation for each item, or once if the author wrote ``operation_many``."""
@@ -89,5 +99,35 @@ class CustomKind(Kind):
         """Begin the generator anew, from the cursor: its items may be spoiled."""
         self._pulled.clear()
         with suppress(Exception):
-            getattr(self._items, "close", lambda: None)()
-        self._items = None
+            getattr(self._source, "close", lambda: None)()
+        self._source = self._items = None
+
+
+def _check_cursors(items: Iterator[tuple[Any, Any]], shard: MigrationShard) -> Iterator[tuple[str, Any]]:
+    """Yield items with their encoded cursors, each once its successor is known to have another cursor.
+
+    After a restart the author's generator begins after the cursor. So what shares the cursor of an item that is done,
+    such as the rest of a page, would never be seen again.
+
+    Args:
+        items: The author's generator, begun after the shard's cursor.
+        shard: As its worker holds it.
+
+    Raises:
+        InvalidDefinition: Two items have the same cursor, or one has none.
+    """
+    last, waiting = shard.cursor, None
+    for value, item in items:
+        cursor = json.dumps(value)
+        if value is None or cursor == last:
+            raise InvalidDefinition(
+                f"An item of {shard.key} does not move the cursor {last if value is not None else value}, so a restart "
+                "would skip items, or repeat them. Let get_items() yield a cursor that no other item of the shard has, "
+                "and begin after the one given.",
+                key=shard.key,
+            )
+        if waiting is not None:
+            yield waiting
+        last, waiting = cursor, (cursor, item)
+    if waiting is not None:
+        yield waiting
