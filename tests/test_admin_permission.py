@@ -75,7 +75,7 @@ def test_without_a_definition_only_superusers_reset(operator: Client, boss: Clie
     assert boss.post(f"{MANAGE}default/{path}/reset/").status_code == 302
     assert not MigrationRecord.objects.filter(pk=key).exists()
     for action in ("run", "fake"):
-        assert boss.post(f"{MANAGE}default/{path}/{action}/").status_code == 403
+        assert boss.post(f"{MANAGE}default/{path}/{action}/").status_code in (403, 404)
 
 
 def test_hook_may_take_action_and_database(trainee: Client, operator: Client) -> None:

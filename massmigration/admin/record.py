@@ -13,7 +13,7 @@ from django.utils.html import format_html
 
 from massmigration import api, states
 from massmigration.admin.pages import Pages
-from massmigration.definitions.permission import ask_run_permission
+from massmigration.admin.permission import ask_run_permission
 from massmigration.exceptions import LoadError
 from massmigration.models import MigrationRecord
 
