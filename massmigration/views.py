@@ -20,7 +20,8 @@ from massmigration import api
 from massmigration.backends import payloads
 from massmigration.backends.base import is_worth_redelivery
 from massmigration.backends.callers import check_cron_caller, check_task_caller
-from massmigration.backends.oidc import CertificatesUnreachable, TokenRefused
+from massmigration.backends.certificates import CertificatesUnreachable
+from massmigration.backends.oidc import TokenRefused
 from massmigration.database import is_transient
 from massmigration.databases import check_alias
 from massmigration.exceptions import (

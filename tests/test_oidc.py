@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -16,8 +17,10 @@ import pytest
 from django.test import Client
 
 from massmigration import api
+from massmigration.backends import certificates as certs
 from massmigration.backends import oidc
-from massmigration.backends.oidc import Certificates, CertificatesUnreachable, TokenRefused, check_token
+from massmigration.backends.certificates import Certificates, CertificatesUnreachable
+from massmigration.backends.oidc import TokenRefused, check_token
 from tests.test_task_handler import RECOVER, RUN, ask_for, deliver_all, post, shard, take_snapshot
 
 pytest.importorskip("google.auth", reason="google-auth is not installed: pip install 'massmigration[cloudtasks]'")
@@ -77,17 +80,27 @@ class Issuer:
         self.headers = {"Cache-Control": "public, max-age=600, must-revalidate"}
         self.text: str | None = None
         self.count = 0
+        self.before: Callable[[], object] = lambda: None
+        self.drip_seconds = 0.0
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.count += 1
+                issuer.before()
                 answer = {key.key_id: key.certificate for key in issuer.keys}
                 self.send_response(issuer.status)
                 for name, value in issuer.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write((json.dumps(answer) if issuer.text is None else issuer.text).encode())
+                body = (json.dumps(answer) if issuer.text is None else issuer.text).encode()
+                if not issuer.drip_seconds:
+                    self.wfile.write(body)
+                    return
+                with suppress(OSError):  # the client has gone
+                    for byte in body[:200]:
+                        self.wfile.write(bytes([byte]))
+                        time.sleep(issuer.drip_seconds)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the name of the base class)
                 pass
@@ -335,7 +348,7 @@ def test_a_new_certificate_is_fetched_when_a_token_names_it(google, issuer, cloc
     body, new = ask_for(shard), Key("google-2")
     assert post(body, bearer(make_token(google))).status_code == 200
     issuer.keys = [google, new]
-    clock.now += oidc.REFETCH_SECONDS
+    clock.now += certs.REFETCH_SECONDS
     assert post(body, bearer(make_token(new))).status_code == 200
     assert issuer.count == 2
     issuer.keys = [new]
@@ -349,7 +362,7 @@ def test_names_of_keys_that_are_made_up_do_not_make_us_ask_each_time(google, iss
     tokens = [f"{encode({'alg': 'RS256', 'kid': name})}.{encode(claim())}." for name in names]
     assert [post(body, bearer(token)).status_code for token in tokens] == [403] * 20
     assert issuer.count == 1
-    clock.now += oidc.REFETCH_SECONDS
+    clock.now += certs.REFETCH_SECONDS
     assert [post(body, bearer(token)).status_code for token in tokens] == [403] * 20
     assert issuer.count == 2
 
@@ -369,12 +382,12 @@ def test_certificates_are_kept_as_long_as_their_issuer_says(issuer, clock):
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
-        ({}, oidc.DEFAULT_MAX_AGE),
-        ({"Cache-Control": "no-store"}, oidc.DEFAULT_MAX_AGE),
-        ({"Cache-Control": "max-age=0"}, oidc.REFETCH_SECONDS),
-        ({"Cache-Control": "max-age=600", "Age": "700"}, oidc.REFETCH_SECONDS),
+        ({}, certs.DEFAULT_MAX_AGE),
+        ({"Cache-Control": "no-store"}, certs.DEFAULT_MAX_AGE),
+        ({"Cache-Control": "max-age=0"}, certs.REFETCH_SECONDS),
+        ({"Cache-Control": "max-age=600", "Age": "700"}, certs.REFETCH_SECONDS),
         ({"Cache-Control": "max-age=600", "Age": "unknown"}, 600),
-        ({"Cache-Control": "max-age=999999999"}, oidc.LONGEST_MAX_AGE),
+        ({"Cache-Control": "max-age=999999999"}, certs.LONGEST_MAX_AGE),
     ],
 )
 def test_odd_headers_keep_them_within_bounds(headers, seconds, issuer, clock):
@@ -404,7 +417,7 @@ def test_an_issuer_that_answers_nonsense_means_later(fault, google, issuer, cloc
     assert take_snapshot() == before
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
     issuer.status, issuer.text = 200, None
-    clock.now += oidc.RETRY_SECONDS
+    clock.now += certs.RETRY_SECONDS
     assert post(body, headers).status_code == 200
 
 
@@ -418,6 +431,102 @@ def test_an_issuer_that_is_down_is_not_missed_before_its_certificates_are_old(go
     assert post(body, headers).status_code == 503
 
 
+def made_up(number: int = 0) -> dict[str, str]:
+    """Return the header of a token whose key nobody has."""
+    return bearer(f"{encode({'alg': 'RS256', 'kid': f'made-up-{number}'})}.{encode(claim())}.")
+
+
+@pytest.mark.parametrize("fault", [{"status": 500}, {"text": "<html>"}, {"text": '{"a": 1}'}])
+def test_an_issuer_that_is_slow_and_down_gets_a_rest_that_grows(fault, google, issuer, clock, shard):
+    for name, value in fault.items():
+        setattr(issuer, name, value)
+
+    def take_long() -> None:
+        clock.now += certs.FETCH_SECONDS
+
+    issuer.before = take_long
+    body, headers = ask_for(shard), bearer(make_token(google))
+    downloads = []
+    for _ in range(4):
+        for _ in range(5):
+            assert post(body, headers).status_code == 503
+        downloads.append(issuer.count)
+        clock.now += certs.RETRY_SECONDS
+    assert downloads == [1, 2, 2, 3], "a rest of one, then of two, then of four RETRY_SECONDS, from the end of each"
+
+
+def test_a_stranger_does_not_delay_a_task_whose_key_is_known(google, issuer, clock, shard):
+    body, headers, let_go = ask_for(shard), bearer(make_token(google)), threading.Event()
+    assert post(body, headers).status_code == 200
+    clock.now += certs.REFETCH_SECONDS
+    issuer.before = lambda: let_go.wait(10)
+    strangers = [threading.Thread(target=post, args=(b"x", made_up(number))) for number in range(3)]
+    for stranger in strangers:
+        stranger.start()
+    deadline = time.monotonic() + 10
+    while issuer.count < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    begun = time.monotonic()
+    assert post(body, headers).status_code == 200
+    took = time.monotonic() - begun
+    let_go.set()
+    for stranger in strangers:
+        stranger.join()
+    assert took < 2
+    assert issuer.count == 2
+
+
+def test_of_many_strangers_one_waits_for_the_issuer(issuer, clock):
+    certificates, let_go = Certificates(issuer.url, clock=clock), threading.Event()
+    certificates.get("google-1")
+    clock.now += certs.REFETCH_SECONDS
+    issuer.before = lambda: let_go.wait(10)
+    first = threading.Thread(target=lambda: suppress(CertificatesUnreachable) and certificates.get("made up"))
+    first.start()
+    while issuer.count < 2:
+        time.sleep(0.01)
+    begun = time.monotonic()
+    with pytest.raises(CertificatesUnreachable):
+        certificates.get("made up, too")
+    assert time.monotonic() - begun < 2
+    let_go.set()
+    first.join()
+
+
+def test_an_issuer_that_sends_a_byte_now_and_then_keeps_nobody_for_long(issuer, clock, monkeypatch):
+    monkeypatch.setattr(certs, "FETCH_SECONDS", 0.5)
+    issuer.drip_seconds = 0.05
+    certificates, begun = Certificates(issuer.url, clock=clock), time.monotonic()
+    with pytest.raises(CertificatesUnreachable):
+        certificates.get("google-1")
+    assert time.monotonic() - begun < 3
+
+
+def test_a_download_that_never_ends_does_not_keep_the_next_one_from_starting(issuer, clock, monkeypatch):
+    monkeypatch.setattr(certs, "FETCH_SECONDS", 0.3)
+    let_go = threading.Event()
+    issuer.before = lambda: let_go.wait(20)
+    certificates = Certificates(issuer.url, clock=clock)
+    for _ in range(2):
+        with pytest.raises(CertificatesUnreachable):
+            certificates.get("google-1")
+    assert issuer.count == 1
+    issuer.before = lambda: None
+    clock.now += certs.ABANDON_SECONDS
+    monkeypatch.setattr(certs, "FETCH_SECONDS", 5)
+    assert "google-1" in certificates.get("google-1")
+    let_go.set()
+
+
+def test_a_key_that_may_be_new_is_not_refused_while_the_issuer_is_down(google, issuer, clock, shard):
+    body, new = ask_for(shard), Key("google-2")
+    assert post(body, bearer(make_token(google))).status_code == 200
+    clock.now += certs.REFETCH_SECONDS
+    issuer.status = 500
+    assert [post(body, bearer(make_token(new))).status_code for _ in range(2)] == [503, 503]
+    assert post(body, bearer(make_token(google))).status_code == 200, "and the others are served"
+
+
 def test_threads_fetch_together(issuer, clock):
     certificates = Certificates(issuer.url, clock=clock)
     threads = [threading.Thread(target=certificates.get, args=("google-1",)) for _ in range(8)]
@@ -429,7 +538,7 @@ def test_threads_fetch_together(issuer, clock):
 
 
 def test_without_certificates_there_is_an_error(clock):
-    with pytest.raises(CertificatesUnreachable, match=r"cannot be had from http://127\.0\.0\.1:1/"):
+    with pytest.raises(CertificatesUnreachable, match=r"cannot be downloaded from http://127\.0\.0\.1:1/"):
         Certificates("http://127.0.0.1:1/", clock=clock).get("google-1")
 
 
