@@ -25,6 +25,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from numbers import Real
+from typing import Final
+
+LONGEST_REST_SECONDS: Final = 30 * 24 * 3600
+"""Thirty days, which is as far ahead as Cloud Tasks schedules a task."""
+
 
 class MassMigrationError(Exception):
     """Base of all errors of this package.
@@ -147,11 +154,28 @@ class RetryLater(MassMigrationError):
     """Raise it in an operation to rest the shard; it counts no failure.
 
     Args:
-        seconds: How long to rest, in seconds.
+        seconds: How long to rest, from 0 to ``LONGEST_REST_SECONDS``.
         reason: What is waited for, in a few words; shown as ``waiting_for``.
+
+    Raises:
+        TypeError: ``seconds`` is no number.
+        ValueError: ``seconds`` is not finite, negative or too large.
     """
 
+    seconds: float = 0.0
+    reason: str = ""
+
     def __init__(self, seconds: float, reason: str = "") -> None:
-        super().__init__(reason or f"asked to come back in {seconds:g} seconds")
-        self.seconds = seconds
+        self.seconds = check_rest(seconds)
+        super().__init__(reason or f"asked to come back in {self.seconds:g} seconds")
         self.reason = reason
+
+
+def check_rest(seconds: object) -> float:
+    """Return how long a shard is to rest, in seconds; raise what ``RetryLater`` raises if it cannot."""
+    sentence = f"RetryLater takes a number of seconds from 0 to {LONGEST_REST_SECONDS} (30 days), not {seconds!r:.60}."
+    if isinstance(seconds, bool) or not isinstance(seconds, (Real, Decimal)):
+        raise TypeError(sentence)
+    if not 0 <= seconds <= LONGEST_REST_SECONDS:  # not a number is neither
+        raise ValueError(sentence)
+    return float(seconds)

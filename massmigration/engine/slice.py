@@ -24,7 +24,7 @@ from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import Heartbeat, release
 from massmigration.engine.lines import SliceLines, get_fields
 from massmigration.engine.planning import run_plan
-from massmigration.exceptions import FenceLost, RetryLater
+from massmigration.exceptions import FenceLost, RetryLater, check_rest
 from massmigration.models import MigrationFailure, MigrationShard
 from massmigration.recorder import Author
 
@@ -105,11 +105,7 @@ class Slice:
             release(self.shard, self.db_alias)  # if it is still ours, because the record was paused
             return LOST, {"detail": str(lost)}
         except RetryLater as rest:
-            shortest = DOCUMENT_REST_SECONDS if is_document_store(self.db_alias) else SHORTEST_REST_SECONDS
-            seconds = max(rest.seconds, shortest)
-            rests = self.shard.retries + isinstance(rest, TroubleLasts)
-            release(self.shard, self.db_alias, rest_seconds=seconds, waiting_for=str(rest), rests=rests)
-            return RESTING, {"detail": str(rest), "rest_seconds": seconds}
+            return self._rest(rest)
         except FinishRefused as refusal:
             return self._fail(refusal.reason, str(refusal), refusal.__cause__ or refusal), {}
         except ObjectFailed as failed:
@@ -123,6 +119,16 @@ class Slice:
             if is_transient(error):  # the worker's loop waits until the database answers again
                 raise
             return self._fail(states.OPERATION_ERROR, describe(error), error), {}
+
+    def _rest(self, rest: RetryLater) -> tuple[str, dict[str, Any]]:
+        shortest = DOCUMENT_REST_SECONDS if is_document_store(self.db_alias) else SHORTEST_REST_SECONDS
+        try:
+            seconds = max(check_rest(rest.seconds), shortest)
+        except (TypeError, ValueError) as error:  # of an author's subclass, which sets it by itself
+            return self._fail(states.OPERATION_ERROR, describe(error), error), {}
+        rests = self.shard.retries + isinstance(rest, TroubleLasts)
+        release(self.shard, self.db_alias, rest_seconds=seconds, waiting_for=str(rest), rests=rests)
+        return RESTING, {"detail": str(rest), "rest_seconds": seconds}
 
     def _run_range(self, migration: WorkedMigration) -> str:
         make_kind = get_kind(migration)
