@@ -8,20 +8,25 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 FOR_TEST := --requirement requirements/test.txt --requirement requirements/demo.txt
 
-.PHONY: help test demo bench lint clean
+.PHONY: help test test-all demo bench lint clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo   the example project: 234,908 real cities, migrated in front of you"
-	@echo "make test   all tests, on SQLite and, where they are installed, PostgreSQL and the emulators of Google Cloud;"
-	@echo "            ARGS='-k name -x' goes to pytest; ARGS='tests/cloud -x' runs the tests on the emulators only"
-	@echo "make bench  measures what benchmarks/README.md says; takes some minutes"
-	@echo "make lint   ruff, mypy, import-linter, and whether a Django migration is missing"
-	@echo "make clean  removes the virtual environment, caches, builds, and the database of the demo"
-	@echo "Variables:  VENV=$(VENV)  PYTHON=the interpreter to make it with (default: the first from 3.10 on)"
+	@echo "make demo      the example project: 234,908 real cities, migrated in front of you"
+	@echo "make test      the tests on SQLite and, where it is installed, PostgreSQL, in parallel; takes some minutes."
+	@echo "               ARGS='-k name -x' goes to pytest; a single file, or ARGS=-n0, runs in one process"
+	@echo "make test-all  these, the fault campaigns, and the tests on the emulators of Google Cloud; takes half an hour."
+	@echo "               make test ARGS=tests/faults or ARGS=tests/cloud runs one of the two"
+	@echo "make bench     measures what benchmarks/README.md says; takes some minutes"
+	@echo "make lint      ruff, mypy, import-linter, and whether a Django migration is missing"
+	@echo "make clean     removes the virtual environment, caches, builds, and the database of the demo"
+	@echo "Variables:     VENV=$(VENV)  PYTHON=the interpreter to make it with (default: the first from 3.10 on)"
 
 test: $(VENV)/.for-test
 	$(BIN)/python -m tests $(ARGS)
+
+test-all: $(VENV)/.for-test
+	$(BIN)/python -m tests --all $(ARGS)
 
 demo: $(VENV)/.for-demo
 	$(BIN)/python example_project/manage.py demo

@@ -1,6 +1,7 @@
-"""``python -m tests`` runs all tests: a session on SQLite and PostgreSQL, and one on the emulators of Google Cloud.
+"""``python -m tests`` runs the tests in parallel; with ``--all`` also the fault campaigns and the tests on emulators.
 
-Arguments go to pytest, in the first session; in the second, where they name ``tests/cloud``.
+Other arguments go to pytest. With paths only these are run: those below ``tests/cloud`` in a session with the settings
+of the clouds, and a single file without workers.
 """
 
 from __future__ import annotations
@@ -8,32 +9,81 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from tests import servers
 
 CLOUD = "tests/cloud"
+FAULTS = "tests/faults"
+ALL = "--all"
+MOST_WORKERS = 12  # they share one PostgreSQL server, and its 200 connections
+
+LEFT_OUT = (
+    f"Left out: the fault campaigns ({FAULTS}) and the tests on the emulators of Google Cloud ({CLOUD}). "
+    "Run them as well with: make test-all"
+)
+
+# With one of these the caller decides, or needs a session that runs in one process.
+NO_WORKERS = {"--numprocesses", "--dist", "--pdb", "--trace", "--collect-only", "--co"}
 
 
 def main(args: list[str]) -> int:
     """Run the sessions that ``args`` ask for, and return the exit code of the first that fails."""
-    is_cloud = any(arg.removeprefix("./").startswith(CLOUD) for arg in args)
-    if not is_cloud and (code := run_pytest(*args)):
+    wants_all = ALL in args
+    args = [arg for arg in args if arg != ALL]
+    paths = [arg for arg in args if _is_path(arg)]
+    if paths:
+        return run_cloud(*args) if any(_is_cloud(path) for path in paths) else run_pytest(*args, paths=paths)
+    if not wants_all:
+        code = run_pytest(f"--ignore={FAULTS}", *args)
+        print(LEFT_OUT)
         return code
-    if args and not is_cloud:
-        return 0
+    return run_pytest(*args) or run_cloud(CLOUD, *args)
+
+
+def _is_path(arg: str) -> bool:
+    return not arg.startswith("-") and Path(arg.partition("::")[0]).exists()
+
+
+def _is_cloud(path: str) -> bool:
+    return path.removeprefix("./").startswith(CLOUD)
+
+
+def run_cloud(*args: str) -> int:
+    """Run pytest on the emulators; where they are missing say so, which only fails where everything is required."""
     if missing := servers.find_missing():
         print("The tests on Datastore, Firestore and Cloud Tasks are left out:", *missing)
         return int(os.environ.get("MASSMIGRATION_TEST_REQUIRE") == "all")
-    return run_pytest("--ds=tests.cloud.settings", *(args or [CLOUD]))
+    return run_pytest("--ds=tests.cloud.settings", "-n0", *args)
 
 
-def run_pytest(*args: str) -> int:
-    """Run pytest in a process of its own, as each has its own settings, and return its exit code."""
+def run_pytest(*args: str, paths: list[str] | None = None) -> int:
+    """Run pytest in a process of its own, as each session has its own settings, and return its exit code."""
+    args = (*get_parallel(args, paths or []), *args)
     print("$ pytest", *args, flush=True)
     try:
         return subprocess.run([sys.executable, "-m", "pytest", *args]).returncode
     except KeyboardInterrupt:  # pytest got it as well, and has said so
         return 130
+
+
+def get_parallel(args: tuple[str, ...], paths: list[str]) -> list[str]:
+    """Return the options that spread the tests over workers; none where a single file is run or ``args`` say how.
+
+    Most of the time a test waits, for a lease or for a process, so that there are two workers for each core.
+    """
+    is_decided = any(arg.startswith("-n") or arg.partition("=")[0] in NO_WORKERS for arg in args)
+    is_one_file = len(paths) == 1 and not Path(paths[0]).is_dir()
+    if is_decided or is_one_file:
+        return []
+    return [f"-n{min(2 * count_cores(), MOST_WORKERS)}", "--dist=worksteal"]
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import connections
 
 from tests import servers
+from tests.faults.tally import Tally
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,8 +29,10 @@ needs_postgres = pytest.mark.needs_postgres
 skipped: dict[str, str] = {}
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let signals work, for us and our children, although whoever started us in the background had them ignored."""
+    if not hasattr(config, "workerinput"):  # the reports of all workers of pytest-xdist come to their parent
+        config.pluginmanager.register(Tally())
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -27,12 +27,20 @@ def test_once(db_alias):
     assert db_alias in ("default", "postgres")
 """
 
+ONE_MODULE = """
+import pytest
+pytest.importorskip("no_such_package", reason="no_such_package is not installed")
+"""
+
 FRESH = {
     "MASSMIGRATION_TEST_DB_DEFAULT": None,
     "MASSMIGRATION_TEST_DB_POSTGRES": None,
     "MASSMIGRATION_TEST_DIRECTORY": None,
     "MASSMIGRATION_TEST_POSTGRES": None,
+    "PYTEST_ADDOPTS": None,
     "PYTEST_XDIST_WORKER": None,
+    "PYTEST_XDIST_WORKER_COUNT": None,
+    "PYTEST_XDIST_TESTRUNUID": None,
 }
 
 
@@ -64,12 +72,12 @@ def test_postgres_ends_with_the_process_that_started_it():
         psycopg.connect(url)
 
 
-@pytest.mark.parametrize(("require", "code"), [("all", 1), (None, 0)])
-def test_skip_fails_the_run_only_where_everything_is_required(tmp_path, require, code):
-    (tmp_path / "test_once.py").write_text(ONE_TEST)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = needs_postgres\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-ra", "-p", "tests.conftest", "-p", "no:cacheprovider", str(tmp_path)],
+def run_pytest(directory: Path, *options: str, require: str | None) -> subprocess.CompletedProcess[str]:
+    """Run the tests of ``directory`` where PostgreSQL is missing."""
+    (directory / "pytest.ini").write_text("[pytest]\nmarkers = needs_postgres\n")
+    plugins = ["-p", "tests.conftest", "-p", "no:cacheprovider"]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-ra", *plugins, *options, str(directory)],
         cwd=ROOT,
         env=get_environment(
             {**FRESH, "MASSMIGRATION_TEST_POSTGRES": "", "MASSMIGRATION_TEST_REQUIRE": require, "COLUMNS": "200"}
@@ -77,9 +85,26 @@ def test_skip_fails_the_run_only_where_everything_is_required(tmp_path, require,
         capture_output=True,
         text=True,
     )
+
+
+@pytest.mark.parametrize(("require", "code"), [("all", 1), (None, 0)])
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_skip_fails_the_run_only_where_everything_is_required(tmp_path, workers, require, code):
+    (tmp_path / "test_once.py").write_text(ONE_TEST)
+    done = run_pytest(tmp_path, workers, require=require)
     assert done.returncode == code, done.stdout + done.stderr
     assert "1 passed, 1 skipped" in done.stdout
     assert servers.INSTALL_POSTGRES in done.stdout
+    assert ("MASSMIGRATION_TEST_REQUIRE=all" in done.stdout) is (require == "all")
+
+
+@pytest.mark.parametrize(("require", "code"), [("all", 1), (None, pytest.ExitCode.NO_TESTS_COLLECTED)])
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_module_that_is_skipped_as_a_whole_fails_the_run_as_well(tmp_path, workers, require, code):
+    (tmp_path / "test_module.py").write_text(ONE_MODULE)
+    done = run_pytest(tmp_path, workers, require=require)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "no_such_package is not installed" in done.stdout
     assert ("MASSMIGRATION_TEST_REQUIRE=all" in done.stdout) is (require == "all")
 
 

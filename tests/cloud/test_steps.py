@@ -18,6 +18,7 @@ from tests.faults import table
 from tests.faults.conftest import open_nursery, queue_folder  # noqa: F401
 from tests.faults.nursery import Nursery
 from tests.faults.steps import ANYWHERE, KINDS, QUEUE, STEPS, Step
+from tests.faults.tally import counted_faults  # noqa: F401
 from tests.faults.victims import QUEUE as ON_QUEUE
 from tests.faults.victims import SETTINGS, Victim
 
@@ -31,13 +32,10 @@ IN_A_BATCH = [step for step in STEPS if step.name.startswith(("object", "commit 
 
 
 @pytest.fixture(scope="module")
-def nursery(
-    request: pytest.FixtureRequest, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Nursery]:
+def nursery(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """Return what forks processes that know the emulators."""
     environment = get_environment({"DJANGO_SETTINGS_MODULE": "tests.cloud.quick"})
     yield from open_nursery(tmp_path_factory.mktemp("nursery"), environment)
-    table.write_if_asked(request.session)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Fixtures of the faults: children that can be killed, chance that can be repeated, and the counts for the docs."""
+"""Fixtures of the faults: children that can be killed, chance that can be repeated, and what was counted."""
 
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import get_environment
-from tests.faults import table
 from tests.faults.nursery import Nursery
 from tests.faults.queues import FolderBackend
+from tests.faults.tally import counted_faults  # noqa: F401
 
 FILES = {"testapp": "tests.faults.massmigrations", "adminapp": None}
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the counts into the docs, if that is asked for."""
-    table.write_if_asked(session)
 
 
 def open_nursery(directory: Path, environment: Mapping[str, str]) -> Iterator[Nursery]:

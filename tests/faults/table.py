@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final, NamedTuple
-
-import pytest
 
 from tests.faults.steps import STEPS, Step, dies_in_transaction
 from tests.markdown import DOCS
@@ -19,7 +16,7 @@ NAMES: Final = {"default": "SQLite", "postgres": "PostgreSQL", "datastore": "Dat
 
 PAGE: Final = DOCS / "faults.md"
 WRITE: Final = "MASSMIGRATION_TEST_WRITE_DOCS"
-"""Environment variable: the session writes its counts into the page."""
+"""Environment variable: a session without failures writes its counts into the page."""
 
 EXACT: Final = "Every row once, APPLIED, the numbers add up."
 PROMISED: Final = (
@@ -98,6 +95,7 @@ FAULTS: Final = (
 )
 
 counts: Counter[tuple[str, str]] = Counter()
+"""What the test that runs has counted; ``tally`` adds it up."""
 
 
 def count(fault: str, db_alias: str, times: int = 1) -> None:
@@ -139,16 +137,10 @@ def render(numbers: Mapping[tuple[str, str], int]) -> str:
     return "\n".join(lines)
 
 
-def write_page() -> None:
-    """Put this session's counts into the page, and leave those of databases alone that it had not."""
+def write_page(counted: Mapping[tuple[str, str], int]) -> None:
+    """Put a session's counts into the page, and leave those of databases alone that it had not."""
     text = PAGE.read_text(encoding="utf-8")
     before, mark, rest = text.partition("| fault | how often |")
     assert mark, f"{PAGE.name} has no table to fill"
     _, gap, after = rest.partition("\n\n")
-    PAGE.write_text(before + render(read_page() | counts) + gap + after, encoding="utf-8")
-
-
-def write_if_asked(session: pytest.Session) -> None:
-    """Write the counts of a session without failures into the page, if ``MASSMIGRATION_TEST_WRITE_DOCS`` is set."""
-    if os.environ.get(WRITE) and not session.testsfailed and counts:
-        write_page()
+    PAGE.write_text(before + render({**read_page(), **counted}) + gap + after, encoding="utf-8")
