@@ -1,4 +1,6 @@
+import os
 import time
+from pathlib import Path
 
 from massmigration import SimpleMigration
 from tests.testapp.models import City
@@ -10,4 +12,5 @@ class Migration(SimpleMigration):
     def operation(self, db_alias):
         if City.objects.using(db_alias).filter(name="long").exists():
             City.objects.using(db_alias).update(visits=1)
+            Path(os.environ["MASSMIGRATION_TEST_BEGUN"]).touch()
             time.sleep(60)

@@ -40,6 +40,14 @@ def get_live_workers(db_alias):
     return {shard.worker for shard in running if shard.worker}
 
 
+@pytest.fixture
+def wait_for_operation(tmp_path, monkeypatch):
+    """Return what waits until the operation of ``LONG`` has begun: before that a first Ctrl-C already ends the run."""
+    begun = tmp_path / "begun"
+    monkeypatch.setenv("MASSMIGRATION_TEST_BEGUN", str(begun))
+    return lambda: wait_until(begun.exists)
+
+
 class TestInterrupt:
     def test_pauses_after_the_batch_in_hand_and_says_how_to_go_on(self, spawn, run_manage, db_alias):
         make_cities(db_alias, COUNT)
@@ -61,12 +69,11 @@ class TestInterrupt:
         assert again.returncode == 0, again.stdout + again.stderr
         assert get_visits(db_alias) == {1}
 
-    def test_a_second_one_stops_at_once(self, spawn, db_alias):
+    def test_a_second_one_stops_at_once(self, spawn, db_alias, wait_for_operation):
         make_cities(db_alias, 3)
         City.objects.using(db_alias).create(name="long")
         process = spawn("massmigrate", LONG, "--database", db_alias)
-        wait_until(lambda: get_live_workers(db_alias) and api.get_progress(LONG, db_alias).status == states.RUNNING)
-        time.sleep(0.5)
+        wait_for_operation()
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         assert process.poll() is None  # the operation is one transaction, which it tries to finish
@@ -338,11 +345,11 @@ class TestTerminal:
         assert process.wait(30) == 130
         assert api.get_progress(SLOW).status == states.NOT_RUN
 
-    def test_says_in_the_bar_that_it_is_about_to_stop(self, type_at, terminal):
+    def test_says_in_the_bar_that_it_is_about_to_stop(self, type_at, terminal, wait_for_operation):
         make_cities("default", 5)
         City.objects.create(name="long")
         process = type_at("massmigrate", LONG)
-        wait_until(lambda: api.get_record(LONG) and api.get_progress(LONG).status == states.RUNNING)
+        wait_for_operation()
         process.send_signal(signal.SIGINT)
         terminal.read_until("Press Ctrl-C again to stop at once.")
         process.send_signal(signal.SIGINT)
