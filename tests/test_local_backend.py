@@ -16,10 +16,10 @@ from massmigration.backends.local import (
     LocalBackend,
     check_second_process,
     make_environment,
-    make_log_path,
     make_worker_command,
     start_detached,
 )
+from massmigration.backends.logfiles import make_log_path
 from massmigration.definitions.simple import SimpleMigration
 from massmigration.exceptions import BackendUnreachable, ConfigurationError
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from django.conf import settings
 from django.db import connections
 
 from massmigration.backends.base import BaseBackend
+from massmigration.backends.logfiles import make_log_path, open_log
 from massmigration.conf import conf
 from massmigration.database import is_in_memory
 from massmigration.exceptions import BackendUnreachable, ConfigurationError
@@ -111,28 +111,6 @@ def make_environment() -> dict[str, str]:
     return {**os.environ, "DJANGO_SETTINGS_MODULE": settings_module, "PYTHONPATH": path}
 
 
-def find_log_dir_fault(folder: Path) -> str:
-    """Return why detached processes could not write their logs there, or an empty string; makes no folder."""
-    place = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path("/"))
-    if not place.is_dir():
-        return f"{place} is not a folder"
-    return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} cannot be written to"
-
-
-def make_log_path(key: str, attempt_uuid: uuid.UUID) -> Path:
-    """Return where a detached process of this attempt writes to; the folder is made."""
-    folder = conf.log_dir
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise BackendUnreachable(
-            f"The folder for logs, {folder}, cannot be made: {error.strerror}. Set MASSMIGRATION_LOG_DIR to one that "
-            "can."
-        ) from error
-    name = re.sub(r"\W+", "-", key)
-    return folder / f"{name}-{attempt_uuid.hex[:8]}.log"
-
-
 def start_detached(command: list[str], log_path: Path) -> None:
     """Start a process that is nobody's child, so that it outlives us and leaves no zombie.
 
@@ -141,12 +119,12 @@ def start_detached(command: list[str], log_path: Path) -> None:
         log_path: Its output is appended there.
 
     Raises:
-        BackendUnreachable: It could not be started.
+        BackendUnreachable: It could not be started, or the log is not a plain file of ours.
     """
     started_at = time.strftime("%Y-%m-%d %H:%M:%S %Z")
     try:
-        with log_path.open("a", encoding="utf-8") as log:
-            log.write(f"--- started {started_at}\n")
+        with open_log(log_path) as log:
+            log.write(f"--- started {started_at}\n".encode())
             log.flush()
             options: dict[str, Any] = {
                 "stdin": subprocess.DEVNULL,

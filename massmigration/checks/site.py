@@ -11,7 +11,8 @@ from django.conf import settings
 from django.core import checks
 
 from massmigration.backends.base import get_backend
-from massmigration.backends.local import check_interpreter, find_log_dir_fault
+from massmigration.backends.local import check_interpreter
+from massmigration.backends.logfiles import find_log_dir_fault
 from massmigration.conf import SETTING_NAMES, conf
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import BackendUnreachable, ConfigurationError
@@ -31,9 +32,9 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             elif name == "MASSMIGRATION_PYTHON":
                 check_interpreter()
             elif name == "MASSMIGRATION_LOG_DIR" and (fault := find_log_dir_fault(value)):
-                faults[f"MASSMIGRATION_LOG_DIR is {value}, but {fault}. Set it to a folder that can be written to."] = (
-                    None
-                )
+                faults[
+                    f"MASSMIGRATION_LOG_DIR is {value}, but {fault}. Set it to a folder that only you can write to."
+                ] = None
         except (BackendUnreachable, ConfigurationError) as error:
             faults[str(error)] = None
     hint = "The settings and their defaults are listed in the documentation of massmigration."

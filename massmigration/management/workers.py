@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from massmigration.backends.local import make_environment
+from massmigration.backends.logfiles import open_log
 from massmigration.exceptions import BackendUnreachable
 
 POLL_SECONDS: Final = 0.1
@@ -100,7 +101,7 @@ class WorkerPool:
 
     def _start_one(self) -> None:
         try:
-            with self._log_path.open("ab") as log:
+            with open_log(self._log_path) as log:
                 child = subprocess.Popen(
                     self._command,
                     stdin=subprocess.DEVNULL,

@@ -11,7 +11,8 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from massmigration import api, states, worker
 from massmigration.api import Progress
-from massmigration.backends.local import make_log_path, make_worker_command
+from massmigration.backends.local import make_worker_command
+from massmigration.backends.logfiles import make_log_path
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import IllegalMove, MassMigrationError
 from massmigration.management import wording
