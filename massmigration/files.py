@@ -5,13 +5,14 @@ from __future__ import annotations
 import pkgutil
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 
 from massmigration.conf import conf
 from massmigration.exceptions import LoadError
@@ -183,3 +184,19 @@ def _list(locations: list[str]) -> Iterator[tuple[str, Path]]:
             for path in Path(location).iterdir():
                 if path.suffix == ".py" and path.is_file():
                     yield path.name.removesuffix(".py"), path
+
+
+def find_times(broken: Container[str]) -> dict[Path, int]:
+    """Return all files that there are now; a broken one with the time of its last change.
+
+    Args:
+        broken: The keys of those that could not be imported.
+    """
+    found = {}
+    for app_config in apps.get_app_configs():
+        with suppress(LoadError):
+            folder = find_folder(app_config)
+            for file in folder.files if folder else ():
+                with suppress(OSError):
+                    found[file.path] = file.path.stat().st_mtime_ns if file.key in broken else 0
+    return found

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from django.db.migrations import Migration as SchemaMigration
 
-from massmigration.definitions.base import BaseMigration
+from massmigration.definitions.base import BaseMigration, make_own
 from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.custom import CustomMigration
 from massmigration.definitions.mapper import MapperMigration
@@ -62,6 +62,22 @@ def import_migration(file: MigrationFile) -> BaseMigration:
     except BaseException as error:
         raise _broken(file, f"cannot be made: {describe_error(error, file.path)}. Correct {file.path}") from error
     return migration
+
+
+def make_again(file: MigrationFile, migration: BaseMigration) -> BaseMigration:
+    """Return another instance of a migration that was imported.
+
+    Args:
+        file: The file.
+        migration: What ``import_migration`` returned.
+
+    Raises:
+        BrokenMigration: Its ``__init__`` worked once, but not again; the cause is chained.
+    """
+    try:
+        return make_own(migration)
+    except Exception as error:
+        raise _broken(file, f"cannot be made again: {describe_error(error, file.path)}. Correct {file.path}") from error
 
 
 def get_dependencies(migration: BaseMigration) -> list[str]:

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,10 +17,10 @@ from django.core.signals import setting_changed
 
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import AmbiguousName, BrokenMigration, LoadError, MigrationNotFound
-from massmigration.files import Folder, MigrationFile, find_folder, get_modules_package, make_key
+from massmigration.files import Folder, MigrationFile, find_folder, find_times, get_modules_package, make_key
 from massmigration.graph import MigrationGraph, get_sort_key
-from massmigration.importer import get_dependencies, import_migration
-from massmigration.problems import find_problems, join_words
+from massmigration.importer import get_dependencies, import_migration, make_again
+from massmigration.problems import find_problems, join_words, tell_names
 from massmigration.sources import get_hash
 
 __all__ = [
@@ -44,7 +43,7 @@ class MigrationLoader:
     Attributes:
         files: Every file that is named as a migration, by key.
         migrations: An instance of each that could be imported, also if it cannot be run because of what it
-            depends on.
+            depends on. It is for looking at declarations: all threads share it, so none of its methods is called.
         broken: Why each of the others could not.
         graph: What depends on what; broken files are nodes without dependencies.
         folders: The folder of each app that has one.
@@ -76,7 +75,7 @@ class MigrationLoader:
         self._problems = find_problems(self.graph, self.broken, self._unknown)
 
     def get(self, reference: Reference) -> BaseMigration:
-        """Return a migration that can be run.
+        """Return a migration that can be run, an instance of the caller's own.
 
         Args:
             reference: Key, pair or migration.
@@ -90,7 +89,18 @@ class MigrationLoader:
         key = self.resolve(reference)
         if problem := self.find_problem(key):
             raise problem
-        return self.migrations[key]
+        return self.make(key)
+
+    def make(self, key: str) -> BaseMigration:
+        """Return another instance of a definition that could be imported, whatever it depends on.
+
+        Args:
+            key: One of ``migrations``.
+
+        Raises:
+            BrokenMigration: Its ``__init__`` worked once, but not again.
+        """
+        return make_again(self.files[key], self.migrations[key])
 
     def find_problem(self, key: str) -> LoadError | None:
         """Return why a migration cannot be run, as an error that may be raised; None if it can."""
@@ -194,12 +204,7 @@ class MigrationLoader:
     def _tell_names(self, key: str) -> str:
         """Return a sentence with the names that could have been meant."""
         app_label = key.partition(":")[0]
-        if app_label not in {app_config.label for app_config in apps.get_app_configs()}:
-            return f"No installed app has the label {app_label!r}: look at INSTALLED_APPS."
-        names = [self.files[other].name for other in self.app_keys(app_label)]
-        if not names:
-            return f"{app_label} has no mass migrations: make one with makemassmigration."
-        return f"{app_label} has {join_words(names[-5:])}{' as its latest' if len(names) > 5 else ''}."
+        return tell_names(app_label, [self.files[other].name for other in self.app_keys(app_label)])
 
 
 class _Cache:
@@ -225,7 +230,7 @@ class _Cache:
             self.loader = loader = MigrationLoader()
         finally:
             self.is_reading = False
-        self.seen, self.looked_at = _look(loader), time.monotonic()
+        self.seen, self.looked_at = find_times(loader.broken), time.monotonic()
         return loader
 
     def is_stale(self) -> bool:
@@ -238,22 +243,10 @@ class _Cache:
         if time.monotonic() - self.looked_at < self.PATIENCE_SECONDS:
             return False
         self.looked_at = time.monotonic()
-        return _look(self.loader) != self.seen
+        return find_times(self.loader.broken) != self.seen
 
 
 _cache: Final = _Cache()
-
-
-def _look(loader: MigrationLoader) -> dict[Path, int]:
-    """Return all files; a broken one with the time of its last change."""
-    found = {}
-    for app_config in apps.get_app_configs():
-        with suppress(LoadError):
-            folder = find_folder(app_config)
-            for file in folder.files if folder else ():
-                with suppress(OSError):
-                    found[file.path] = file.path.stat().st_mtime_ns if file.key in loader.broken else 0
-    return found
 
 
 def get_loader() -> MigrationLoader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -12,7 +13,7 @@ from massmigration.databases import check_alias, get_database_aliases
 from massmigration.definitions.base import BaseMigration, as_key
 from massmigration.engine import progress
 from massmigration.engine.progress import Progress
-from massmigration.exceptions import LoadError, MigrationNotFound
+from massmigration.exceptions import BrokenMigration, LoadError, MigrationNotFound
 from massmigration.loader import get_loader
 from massmigration.models import MigrationEvent, MigrationFailure, MigrationRecord
 
@@ -23,14 +24,18 @@ Key = str | tuple[str, str] | BaseMigration
 
 
 def get_all_migrations() -> list[BaseMigration]:
-    """Return every migration whose file works, dependencies first."""
+    """Return every migration whose file works, dependencies first; the instances are the caller's own."""
     loader = get_loader()
     ordered = [key for key in loader.graph.order() if key in loader.migrations]
-    return [loader.migrations[key] for key in ordered]
+    found = []
+    for key in ordered:
+        with suppress(BrokenMigration):
+            found.append(loader.make(key))
+    return found
 
 
 def get_migration(key: Key) -> BaseMigration:
-    """Return a migration.
+    """Return a migration, an instance of the caller's own.
 
     Raises:
         MigrationNotFound: There is no such file.

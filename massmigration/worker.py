@@ -14,7 +14,7 @@ from django.db import connections
 from massmigration import logs, recorder
 from massmigration.conf import conf
 from massmigration.database import is_document_store, is_transient
-from massmigration.definitions.base import BaseMigration
+from massmigration.definitions.base import BaseMigration, make_own
 from massmigration.engine import slice as slices
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.leases import claim, get_max_workers, is_claimable, is_live, make_worker_name, release
@@ -48,7 +48,7 @@ def work(
         should_stop: Asked between batches and objects, and while waiting.
         on_progress: Called after each batch, and while waiting for other workers.
     """
-    worker = make_worker_name()
+    worker, migration = make_worker_name(), make_own(migration)
     poll_seconds = POLL_SECONDS
     shard: MigrationShard | None = None
     failing_since: float | None = None

@@ -16,7 +16,7 @@ from massmigration.engine.slice import RESTING, Slice
 from massmigration.exceptions import AcceptRefused, IllegalMove
 from massmigration.models import MigrationFailure, MigrationShard
 from massmigration.signals import migration_resumed
-from tests.engine.support import AUTHOR, in_threads, make, run, start, work
+from tests.engine.support import AUTHOR, change, in_threads, make, run, start, work
 from tests.testapp.models import City
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
@@ -104,7 +104,7 @@ class TestAll:
         migration = make(Skip)
         assert run(migration, db_alias).reason == "failures_open"
         seen = []
-        migration.operation = lambda city, db_alias: seen.append(city)
+        change(migration, operation=lambda city, db_alias: seen.append(city))
         done = take(migration, db_alias)
         assert (done.accepted_count, done.open_count, done.goes_on) == (2, 0, True)
         assert (done.record.status, done.record.reason, done.record.error) == ("running", "", "")
@@ -129,7 +129,7 @@ class TestAll:
     def test_verify_is_asked(self, db_alias):
         make_cities(db_alias, "bad")
         migration = make(Skip)
-        migration.verify = lambda db_alias: "One city was not visited."
+        change(migration, verify=lambda db_alias: "One city was not visited.")
         run(migration, db_alias)
         take(migration, db_alias)
         assert work(migration, db_alias).reason == "verify_failed"
@@ -137,7 +137,7 @@ class TestAll:
     def test_a_run_with_too_many_failures_goes_on_from_its_cursors(self, db_alias):
         make_cities(db_alias, "bad", "bad", "bad", "", "")
         migration = make(Skip)
-        migration.max_failures = 1
+        change(migration, max_failures=1)
         assert run(migration, db_alias).reason == "max_failures"
         assert take(migration, db_alias).accepted_count == 2
         assert work(migration, db_alias).reason == "failures_open"
@@ -228,11 +228,11 @@ class TestAnObjectThatStoppedTheRun:
     def test_also_when_it_failed_in_a_retry_of_what_was_skipped(self, db_alias, definition):
         make_cities(db_alias, "bad", "", "bad", "bad")
         migration = make(definition)
-        migration.on_error = "skip"
+        change(migration, on_error="skip")
         run(migration, db_alias)
         City.objects.using(db_alias).filter(name="City 0").update(note="")
         City.objects.using(db_alias).filter(name="City 3").update(note="")
-        migration.on_error = "stop"
+        change(migration, on_error="stop")
         executor.retry(migration, db_alias, AUTHOR, enqueue=False)
         assert work(migration, db_alias).reason == "operation_error"
         assert take(migration, db_alias).goes_on
@@ -429,7 +429,7 @@ class TestATableThatIsGoneOverUntilItIsEmpty:
         make_cities(db_alias, "bad", "")
         migration = make(UntilEmpty)
         run(migration, db_alias)
-        migration.on_error = on_error
+        change(migration, on_error=on_error)
         make_cities(db_alias, "")
         take(migration, db_alias)
         progress = work(migration, db_alias)

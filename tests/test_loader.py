@@ -31,6 +31,7 @@ from massmigration.loader import (
     get_modules_package,
     reload_loader,
 )
+from massmigration.overview import get_all_migrations
 from tests.throwaway import Throwaway, simple, throwaway_apps
 
 
@@ -407,12 +408,38 @@ def three(throwaway: Throwaway) -> MigrationLoader:
     return get_loader()
 
 
+def test_each_caller_gets_an_instance_of_its_own(three: MigrationLoader):
+    first, second = three.get("places:0001_clean"), three.get("places:0001_clean")
+    first.note = "what one thread keeps"
+    assert not hasattr(second, "note")
+    assert not hasattr(three.migrations["places:0001_clean"], "note")
+
+
+_ONCE = """\
+    made = 0
+
+    def __init__(self, *args):
+        type(self).made += 1
+        assert self.made == 1
+        super().__init__(*args)
+
+"""
+
+
+def test_one_that_cannot_be_made_again_is_broken(throwaway: Throwaway):
+    text = simple().replace("    def operation", f"{_ONCE}    def operation")
+    throwaway.make_app("places", {"0001_a.py": text, "0002_b.py": simple()})
+    with pytest.raises(BrokenMigration, match="places:0001_a cannot be made again: AssertionError"):
+        get_loader().get("places:0001_a")
+    assert "places:0002_b" in [migration.key for migration in get_all_migrations()]
+
+
 def test_references_are_keys_pairs_or_migrations(three: MigrationLoader):
     migration = three.get("places:0001_clean")
     references: list[Any] = ["places:0001_clean", ("places", "0001_clean"), ["places", "0001_clean"], migration]
     for reference in references:
         assert three.resolve(reference) == "places:0001_clean"
-        assert three.get(reference) is migration
+        assert (three.get(reference).key, type(three.get(reference))) == (migration.key, type(migration))
     assert three.resolve("gone:0001_x") == "gone:0001_x"
 
 

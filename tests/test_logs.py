@@ -31,7 +31,7 @@ from massmigration.engine.lines import FAILURE_LINES
 from massmigration.engine.slice import Slice
 from massmigration.exceptions import BackendUnreachable
 from massmigration.recorder import Author
-from tests.engine.support import AUTHOR, claim_range, make, run, start, work
+from tests.engine.support import AUTHOR, change, claim_range, make, run, start, work
 from tests.markdown import read
 from tests.testapp.models import City
 
@@ -177,7 +177,7 @@ def test_an_accept_is_a_line_with_its_reason(lines, caplog):
     assert {*BEFORE, "accept"} == set(states.PERSONS_ACTIONS)
     make_cities(1)
     migration = make(Count)
-    migration.on_error, migration.operation = "skip", lambda city, db_alias: 1 / 0
+    change(migration, on_error="skip", operation=lambda city, db_alias: 1 / 0)
     act("start", migration)
     work(migration, ALIAS)
     caplog.clear()
@@ -361,7 +361,7 @@ def test_a_slice_that_its_caller_has_to_repeat_is_a_warning(lines, settings):
     migration = make(Down)
     start(migration, ALIAS)
     shard = claim_range(migration, ALIAS)
-    migration.is_down = True
+    change(migration, is_down=True)
     with pytest.raises(OperationalError):
         Slice(shard, migration, ALIAS).run()
     line = lines("slice")[-1]

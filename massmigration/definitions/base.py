@@ -6,7 +6,7 @@ import inspect
 import uuid
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from massmigration.exceptions import ConfigurationError
 
@@ -93,11 +93,12 @@ class BaseMigration:
     def __init__(self, app_label: str, name: str) -> None:
         self.app_label = app_label
         self.name = name
+        self._key = f"{app_label}:{name}"  # kept, because an author's prepare() may have a name of its own to keep
 
     @property
     def key(self) -> str:
         """The migration's key, ``"app_label:NNNN_name"``."""
-        return f"{self.app_label}:{self.name}"
+        return self._key
 
     @property
     def description(self) -> str:
@@ -167,6 +168,22 @@ class BaseMigration:
                 key=self.key,
             )
         return self.lifecycle
+
+
+AnyMigration = TypeVar("AnyMigration", bound=BaseMigration)
+
+
+def make_own(migration: AnyMigration) -> AnyMigration:
+    """Return another instance of a definition, made as the loader made the first one.
+
+    What ``prepare`` and other methods keep on ``self`` belongs to one piece of work: a thread that does another one at
+    the same time must not see it.
+
+    Args:
+        migration: The definition.
+    """
+    app_label, _, name = migration.key.partition(":")
+    return type(migration)(app_label, name)
 
 
 class WorkedMigration(BaseMigration):

@@ -12,7 +12,7 @@ from django.utils import timezone
 from massmigration import logs, record_cache, recorder, states
 from massmigration.conf import conf
 from massmigration.database import is_document_store, is_transient, run_write
-from massmigration.definitions.base import BaseMigration, WorkedMigration
+from massmigration.definitions.base import BaseMigration, WorkedMigration, make_own
 from massmigration.definitions.simple import SimpleMigration
 from massmigration.engine.accepted import stays_accepted
 from massmigration.engine.batch import BatchRunner
@@ -50,7 +50,7 @@ class Slice:
 
     Args:
         shard: The shard, claimed by this worker.
-        migration: The definition.
+        migration: The definition; the visit has an instance of its own, which no other thread sees.
         db_alias: The database.
         seconds: How long the visit may take; None: as long as the setting says.
         should_stop: Asked between batches and objects: whether the process is to end.
@@ -92,6 +92,7 @@ class Slice:
     def _visit(self) -> tuple[str, dict[str, Any]]:
         """Work on the shard and return how the visit ended, and what its log line says of that."""
         try:
+            self.migration = make_own(self.migration)
             with Heartbeat(self.shard, self.db_alias, self._has_hung):
                 if self.shard.kind == MigrationShard.PLAN:
                     run_plan(self.shard, self.migration, self.db_alias, self.author)

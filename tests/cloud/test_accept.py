@@ -12,7 +12,7 @@ from massmigration.exceptions import IllegalMove
 from massmigration.models import MigrationFailure
 from tests.cloud.app.models import Row
 from tests.cloud.support import Save, Visit, get_visits, make, make_rows, quick, traffic  # noqa: F401
-from tests.engine.support import AUTHOR, in_threads, run, work
+from tests.engine.support import AUTHOR, change, in_threads, run, work
 
 
 class Mapper(Visit):
@@ -124,7 +124,7 @@ def test_against_a_retry_one_wins(db_alias):
 def test_rows_that_are_accepted_are_not_waited_for(db_alias):
     fill(db_alias, good=2, bad=1)
     rows = make(Mapper, on_error="skip", until_empty=True)
-    rows.get_queryset = lambda db_alias: Row.objects.using(db_alias).filter(visits=0)
+    change(rows, get_queryset=lambda db_alias: Row.objects.using(db_alias).filter(visits=0))
     run(rows, db_alias)
     take(rows, db_alias)
     progress = work(rows, db_alias)

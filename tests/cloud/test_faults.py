@@ -17,7 +17,7 @@ from massmigration.exceptions import BackendUnreachable
 from massmigration.models import MigrationShard
 from tests.cloud.app.models import Number, Row
 from tests.cloud.support import Save, Visit, get_visits, make, make_rows, quick, traffic  # noqa: F401
-from tests.engine.support import AUTHOR, claim_range, in_threads, run, start, work
+from tests.engine.support import AUTHOR, change, claim_range, in_threads, run, start, work
 from tests.faults import support as faults_support
 from tests.faults.queues import ListBackend
 from tests.faults.support import Popen, Site
@@ -175,7 +175,7 @@ class TestPredecessor:
         progress = run(migration, db_alias)
         assert (progress.status, progress.reason, progress.failed) == ("failed", "operation_error", 1)
         assert not api.migration_is_applied(migration.key, db_alias)
-        migration.is_mended = True
+        change(migration, is_mended=True)
         executor.retry(migration, db_alias, AUTHOR, enqueue=False)
         progress = work(migration, db_alias)
         assert (progress.status, progress.processed, progress.failed) == ("applied", 150, 0)

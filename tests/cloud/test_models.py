@@ -25,7 +25,7 @@ from massmigration.recorder import Author
 from tests.cloud.app.models import Row
 from tests.cloud.support import Visit, get_visits, make, make_rows, quick, traffic, watch_traffic  # noqa: F401
 from tests.conftest import ROOT
-from tests.engine.support import AUTHOR, in_threads, run, work
+from tests.engine.support import AUTHOR, change, in_threads, run, work
 from tests.servers import datastore, gcloud, processes
 
 KEY = "cloudapp:0001_test"
@@ -327,7 +327,7 @@ def live_through_it_all(db_alias: str) -> None:
     make_rows(db_alias, 30)
     migration = make(Picky)
     assert run(migration, db_alias).failed == 2
-    migration.is_mended = True
+    change(migration, is_mended=True)
     executor.retry(migration, db_alias, AUTHOR, enqueue=False)
     executor.pause(migration.key, db_alias, AUTHOR)
     executor.resume(migration, db_alias, AUTHOR, enqueue=False)

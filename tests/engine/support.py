@@ -25,6 +25,15 @@ def make(definition: type[Definition], name: str = "0001_test") -> Definition:
     return definition("testapp", name)
 
 
+def change(migration: BaseMigration, **attributes: Any) -> None:
+    """Give a definition other attributes or methods, as an author does who edits the file.
+
+    Not on the instance, because each worker has its own, and not on the class, which other tests use.
+    """
+    functions = {name: staticmethod(value) if callable(value) else value for name, value in attributes.items()}
+    migration.__class__ = type("Migration", (type(migration),), functions)
+
+
 def start(migration: BaseMigration, db_alias: str) -> uuid.UUID:
     """Start a new attempt whose work is left to the test."""
     record = executor.start(migration, db_alias, AUTHOR, enqueue=False)

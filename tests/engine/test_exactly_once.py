@@ -42,11 +42,9 @@ class CountVisits(MapperMigration):
 class Slow(CountVisits):
     """Its first batch waits in the middle until the test lets it go on."""
 
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.entered = threading.Event()
-        self.go_on = threading.Event()
-        self.seen = 0
+    entered: threading.Event
+    go_on: threading.Event
+    seen = 0
 
     def operation(self, city, db_alias):
         super().operation(city, db_alias)
@@ -56,9 +54,14 @@ class Slow(CountVisits):
             assert self.go_on.wait(30)
 
 
+def make_slow() -> Slow:
+    """Return a definition whose events are those of one test, and of all its instances."""
+    return make(type("Migration", (Slow,), {"entered": threading.Event(), "go_on": threading.Event()}))
+
+
 def test_a_pause_while_a_long_batch_runs_returns_at_once(db_alias):
     make_cities(db_alias, 200)
-    migration = make(Slow)
+    migration = make_slow()
     start(migration, db_alias)
 
     def pause():
@@ -83,7 +86,7 @@ def test_a_pause_while_a_long_batch_runs_returns_at_once(db_alias):
 def test_a_pause_takes_effect_between_two_objects_of_a_slow_batch(db_alias, settings):
     settings.MASSMIGRATION_RECORD_CACHE_TIMEOUT = 0
     make_cities(db_alias, 50)
-    migration = make(Slow)
+    migration = make_slow()
     start(migration, db_alias)
 
     def pause():
@@ -99,7 +102,7 @@ def test_a_pause_takes_effect_between_two_objects_of_a_slow_batch(db_alias, sett
 
 def test_a_stale_workers_commit_hits_no_row(db_alias):
     make_cities(db_alias, 200)
-    migration = make(Slow)
+    migration = make_slow()
     attempt_uuid = start(migration, db_alias)
     shard = claim_range(migration, db_alias)
     outcome = []
@@ -230,7 +233,7 @@ def test_on_commit_inside_an_operation_runs_after_the_batch(db_alias):
 
 def test_a_start_after_a_cancel_while_an_old_batch_is_open_does_no_row_twice(db_alias):
     make_cities(db_alias, 200)
-    old = make(Slow)
+    old = make_slow()
     start(old, db_alias)
     shard = claim_range(old, db_alias)
     outcome = []

@@ -18,7 +18,7 @@ from massmigration.engine.slice import Slice
 from massmigration.exceptions import IllegalMove
 from massmigration.models import MigrationAttempt, MigrationShard
 from tests.conftest import needs_postgres
-from tests.engine.support import AUTHOR, claim_range, in_threads, make, start, work
+from tests.engine.support import AUTHOR, change, claim_range, in_threads, make, start, work
 from tests.faults import table
 from tests.faults.invariants import check_end, check_numbers
 from tests.faults.support import get_visits, make_cities
@@ -190,14 +190,14 @@ def test_retry_against_a_late_task(chance):
     migration = make(OneIsBad)
     for repetition in range(1, REPETITIONS + 1):
         City.objects.using(ALIAS).update(visits=0)
-        migration.is_mended = False
+        change(migration, is_mended=False)
         old = start(migration, ALIAS)
         assert work(migration, ALIAS).status == "failed"
         late = [shard.pk for shard in recorder.get_shards(old, ALIAS)]
         executor.restart(migration, ALIAS, AUTHOR, enqueue=False)
         City.objects.using(ALIAS).update(visits=0)
         assert work(migration, ALIAS).status == "failed"
-        migration.is_mended = True
+        change(migration, is_mended=True)
         at_once(
             chance,
             lambda: executor.retry(migration, ALIAS, AUTHOR, enqueue=False),

@@ -15,7 +15,7 @@ from massmigration.engine.progress import get_progress
 from massmigration.exceptions import BackendUnreachable
 from massmigration.models import MigrationShard
 from tests.conftest import needs_postgres
-from tests.engine.support import AUTHOR, claim_range, in_threads, make, run, start, work
+from tests.engine.support import AUTHOR, change, claim_range, in_threads, make, run, start, work
 from tests.faults.queues import ListBackend
 from tests.faults.support import get_visits, make_cities
 from tests.testapp.models import City, CompositeRow, SparseInt, TextRow, UuidRow
@@ -107,7 +107,7 @@ def test_one_bad_row_fails_the_run_and_a_retry_goes_on_from_there(db_alias):
     assert not api.migration_is_applied(migration.key, db_alias)
     done_before = progress.processed
     assert done_before
-    migration.is_mended = True
+    change(migration, is_mended=True)
     executor.retry(migration, db_alias, AUTHOR, enqueue=False)
     progress = work(migration, db_alias)
     assert (progress.status, progress.processed, progress.failed) == ("applied", 1_000, 0)
@@ -118,7 +118,7 @@ def test_a_dead_workers_shard_goes_on_from_its_cursor(db_alias, settings):
     settings.MASSMIGRATION_LEASE_SECONDS = 0.2
     make_cities(db_alias, 300)
     migration = make(Visit)
-    migration.batch_size = 50
+    change(migration, batch_size=50)
     start(migration, db_alias)
     claim_range(migration, db_alias, "dead")
     progress = work(migration, db_alias)

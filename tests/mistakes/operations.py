@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
+from massmigration import api
+from massmigration.worker import work
+from tests.engine.support import in_threads
 from tests.mistakes import Trial, mistake
 from tests.mistakes.files import Visits
 from tests.testapp.models import City
@@ -37,3 +42,25 @@ def change_the_filter(trial: Trial) -> str:
     outcome = trial.run(Migration)
     assert trial.get_visits() == [1] * 10
     return outcome
+
+
+@mistake("keeps-on-self")
+def keep_on_self(trial: Trial) -> str:
+    class Migration(Visits):
+        batch_size = 10
+        shard_count = 4
+
+        def prepare(self, objects, db_alias):
+            self.wanted = {city.pk for city in objects}
+            time.sleep(0.005)
+
+        def operation(self, city, db_alias):
+            time.sleep(0.0005)
+            city.visits += city.pk in self.wanted
+
+    trial.add_cities(400)
+    key = trial.load(Migration)
+    attempt_uuid = api.start_migration(key, trial.db_alias, enqueue=False).attempt_uuid
+    in_threads(*[lambda: work(api.get_migration(key), trial.db_alias, attempt_uuid)] * 4)
+    assert trial.get_visits() == [1] * 400
+    return trial.work(key)
