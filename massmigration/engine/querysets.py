@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.db.models.query import ModelIterable
 
 from massmigration.database import is_document_store, is_transient
@@ -227,11 +227,16 @@ class Table:
 
     @property
     def _locks_itself(self) -> bool:
-        return not self.is_grouped and not self.queryset.model._meta.parents
+        model = self.queryset.model
+        return not self.is_grouped and not model._meta.parents and not _has_schema(model)
 
     def _order(self, rows: QuerySet[Any], *, lock: bool) -> QuerySet[Any]:
         rows = rows.order_by("pk")
-        return rows.select_for_update(of=("self",), no_key=self._has_no_key) if lock else rows
+        if not lock:
+            return rows
+        # FOR UPDATE OF takes no schema's name: such a table is locked by a statement that reads nothing else.
+        of = () if _has_schema(rows.model) else ("self",)
+        return rows.select_for_update(of=of, no_key=self._has_no_key)
 
     @property
     def _has_no_key(self) -> bool:
@@ -247,6 +252,11 @@ class Table:
                 chosen = list(mine.values_list(link.attname, flat=True))
             rows = self._order(QuerySet(table, using=self.alias).filter(is_among(table, chosen)), lock=True)
             self._list_keys(rows)
+
+
+def _has_schema(model: type[Model]) -> bool:
+    """Return whether ``db_table`` names a schema by the quotes in it, as ``"schema"."table"`` does."""
+    return '"."' in model._meta.db_table
 
 
 def _drop_repeated(objects: list[Any]) -> list[Any]:

@@ -17,7 +17,7 @@ from massmigration.engine.behaviour import Batch, Kind, Written
 from massmigration.engine.keys import check_key
 from massmigration.engine.pacing import LARGEST_SIZE, Pacer
 from massmigration.engine.querysets import KeyRange, Reading, Table, check_queryset, filters_on
-from massmigration.engine.snapshots import Snapshot, get_version
+from massmigration.engine.snapshots import Snapshot, get_version, prepare_related
 from massmigration.engine.writeback import get_fields, get_statement_size, write_objects
 from massmigration.exceptions import InvalidDefinition, RetryLater
 from massmigration.models import MigrationShard
@@ -156,6 +156,7 @@ class MapperKind(QuerysetKind):
         """Write the changed objects, and count those that the queryset still finds."""
         if batch.snapshot is None:
             return Written()
+        prepare_related(batch.objects, self.fields)
         changed = batch.snapshot.find_changed(batch.objects)
         write_objects(batch.objects if self.migration.write_unchanged else changed, self.fields, self.work_alias)
         return Written(len(changed), 0 if self.is_document else self.count_left(batch, shard))

@@ -35,6 +35,39 @@ def get_version(alias: str) -> tuple[Any, int] | None:
     return connection.connection, number
 
 
+def prepare_related(objects: Sequence[Model], fields: Sequence[Field[Any, Any]]) -> None:
+    """Do for references what ``Model.save()`` does: take the key of a related object that was saved after it was set.
+
+    Args:
+        objects: Instances of one model, after the operation.
+        fields: The fields of ``update_fields``.
+
+    Raises:
+        ValueError: A related object was never saved: its key is not known, and NULL would be written.
+    """
+    if not objects:
+        return
+    names = {field.attname for field in fields}
+    generic: list[Any] = [
+        field
+        for field in objects[0]._meta.private_fields
+        if hasattr(field, "fk_field") and names & _get_generic_columns(field)
+    ]
+    if not generic and not any(field.is_relation for field in fields):
+        return
+    for obj in objects:
+        obj._prepare_related_fields_for_save("save", [*fields, *generic])  # type: ignore[attr-defined]
+        for field in generic:  # which Django leaves empty in this case
+            related = field.get_cached_value(obj, default=None)
+            if related is not None and getattr(obj, field.fk_field) is None:
+                setattr(obj, field.name, related)
+
+
+def _get_generic_columns(field: Any) -> set[str]:
+    content_type = field.model._meta.get_field(field.ct_field)
+    return {content_type.attname, field.model._meta.get_field(field.fk_field).attname}
+
+
 class Snapshot:
     """The values that a batch's objects were loaded with.
 
