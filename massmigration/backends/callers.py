@@ -17,9 +17,11 @@ def get_emulator_host() -> str:
 def is_app_engine() -> bool:
     """Return whether this is App Engine, which takes ``X-AppEngine-…`` headers off requests from outside.
 
+    On somebody's own machine djangae's sandbox sets ``GAE_ENV`` to "development" and Google's development server to
+    "localdev"; nobody takes headers off there.
     https://cloud.google.com/appengine/docs/standard/reference/request-headers
     """
-    return bool(os.environ.get("GAE_ENV"))
+    return os.environ.get("GAE_ENV") == "standard"
 
 
 def is_emulated() -> bool:

@@ -19,6 +19,7 @@ from django.urls import NoReverseMatch, resolve, reverse
 from django.utils.module_loading import import_string
 
 from massmigration.backends.base import RUN_SHARD, TASKS, BaseBackend, is_worth_redelivery
+from massmigration.backends.callers import is_app_engine, is_emulated
 from massmigration.backends.cloudqueue import (
     LONGEST_DELAY,
     PATIENCE_SECONDS,
@@ -98,7 +99,7 @@ class DjangaeBackend(BaseBackend):
 
         Raises:
             BackendUnreachable: Cloud Tasks did not take it.
-            ConfigurationError: djangae's tasks are not set up.
+            ConfigurationError: djangae's tasks are not set up, or this is neither App Engine nor its emulator.
         """
         check_setup()
         options = self._route(task) | {"_small_task": True, "_using": db_alias, "_transactional": False}
@@ -177,7 +178,15 @@ def check_defer_kwargs(value: Any) -> dict[str, Any]:
 
 
 def find_setup_faults() -> Iterator[SetupFault]:
-    """Yield what is missing for djangae's tasks to work."""
+    """Yield what is missing for djangae's tasks to work, and for them to be safe."""
+    if not is_app_engine() and not is_emulated():
+        yield SetupFault(
+            "This is not App Engine, so anybody who reaches the site can have djangae's handler run code of theirs: it "
+            "unpickles what comes with the header X-AppEngine-TaskName, which only App Engine takes off requests from "
+            "outside.",
+            "Use massmigration.backends.cloudtasks.CloudTasksBackend, and take the URLs of djangae.tasks out. For "
+            "development, set TASKS_EMULATOR_HOST.",
+        )
     for app in ("djangae", "djangae.tasks"):
         if not apps.is_installed(app):
             yield SetupFault(f"{app} is not in INSTALLED_APPS.", f'Add "{app}" to INSTALLED_APPS.')
@@ -218,7 +227,7 @@ def get_handler_path() -> str | None:
 
 
 def check_setup() -> None:
-    """Raise ConfigurationError if djangae's tasks are not set up."""
+    """Raise ConfigurationError if djangae's tasks are not set up, or not safe here."""
     for fault in find_setup_faults():
         raise ConfigurationError(f"DjangaeBackend cannot be used. {fault.text} {fault.hint}")
 

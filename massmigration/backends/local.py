@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import connections
 
 from massmigration.backends.base import BaseBackend
+from massmigration.backends.callers import is_app_engine
 from massmigration.backends.logfiles import make_log_path, open_log
 from massmigration.conf import conf
 from massmigration.database import is_in_memory
@@ -46,7 +47,7 @@ class LocalBackend(BaseBackend):
         """Refuse what a second process cannot see, a wrong interpreter, and hosts that stop processes early."""
         check_second_process(db_alias)
         check_interpreter()
-        host = next((name for name in ("GAE_ENV", "K_SERVICE") if os.environ.get(name)), None)
+        host = "GAE_ENV" if is_app_engine() else "K_SERVICE" if os.environ.get("K_SERVICE") else None
         if host is not None and origin != "command":
             raise ConfigurationError(
                 f"This site runs where processes end with the request ({host} is set), so LocalBackend cannot work "

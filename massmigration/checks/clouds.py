@@ -14,7 +14,7 @@ from django.http.request import validate_host
 
 from massmigration.backends import djangae
 from massmigration.backends.base import BaseBackend, get_backend
-from massmigration.backends.callers import is_app_engine, is_emulated
+from massmigration.backends.callers import is_emulated
 from massmigration.backends.cloudtasks import CloudTasksBackend, find_missing_settings, get_task_path
 from massmigration.backends.djangae import DjangaeBackend
 from massmigration.conf import conf
@@ -44,21 +44,13 @@ def check_cloud_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
 
 
 def check_djangae(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Check what DjangaeBackend needs (E012) and what hinders it (W006 to W008), if a migration runs on it."""
+    """Check what DjangaeBackend needs (E012) and what hinders it (W006, W008), if a migration runs on it."""
     if not _uses(DjangaeBackend):
         return []
     messages: list[checks.CheckMessage] = [
         checks.Error(f"DjangaeBackend cannot be used. {fault.text}", hint=fault.hint, id="massmigration.E012")
         for fault in djangae.find_setup_faults()
     ]
-    if not is_app_engine() and not is_emulated():
-        text = "DjangaeBackend is used off App Engine, where anybody can have djangae's handler run code of theirs."
-        hint = (
-            "The handler unpickles what comes with the header X-AppEngine-TaskName, which only App Engine takes off "
-            "requests from outside. Use massmigration.backends.cloudtasks.CloudTasksBackend, and take the URLs of "
-            "djangae.tasks out. For development, set TASKS_EMULATOR_HOST."
-        )
-        messages.append(checks.Warning(text, hint=hint, id="massmigration.W007"))
     messages += [checks.Warning(text, hint=hint, id="massmigration.W008") for text, hint in djangae.find_wrappings()]
     path = djangae.get_handler_path()
     return messages if path is None else [*messages, *_check_redirect(path)]

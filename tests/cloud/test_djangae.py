@@ -15,6 +15,7 @@ from django.core import checks
 from django.db import OperationalError, transaction
 from django.urls import path
 
+from massmigration import api
 from massmigration.backends import djangae
 from massmigration.backends.base import RUN_SHARD, WATCH
 from massmigration.backends.djangae import DjangaeBackend, run_task
@@ -269,11 +270,36 @@ def test_what_is_missing_is_told_by_the_check_and_before_a_start(settings, setti
             refused()
 
 
-def test_off_app_engine_it_is_dangerous(settings, monkeypatch):
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"K_SERVICE": "site"}, {"K_SERVICE": "site", cloudtasks.HOST: "127.0.0.1:9022"}, {"GAE_ENV": "development"}],
+    ids=str,
+)
+def test_where_anybody_could_have_code_of_theirs_unpickled_it_is_refused(settings, monkeypatch, environment):
+    for name in ("GAE_ENV", "K_SERVICE", cloudtasks.HOST):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    said = "anybody who reaches the site can have djangae's handler run code of theirs"
+    message = get_checks(settings)["E012"]
+    assert said in message.msg
+    backend = DjangaeBackend(None, {})
+    for origin in ("admin", "api", "command", "worker"):
+        with pytest.raises(ConfigurationError, match=said):
+            backend.check_launch("default", origin=origin)
+    with pytest.raises(ConfigurationError, match=said):
+        backend.enqueue(RUN_SHARD, SHARD, db_alias="default")
+    with pytest.raises(ConfigurationError, match=said):
+        api.start_migration("cloudapp:0001_simple", "default")
+    assert api.get_record("cloudapp:0001_simple", "default") is None
+
+
+@pytest.mark.parametrize("environment", [{"GAE_ENV": "standard"}, {"GAE_ENV": "development", cloudtasks.HOST: "x:1"}])
+def test_on_app_engine_and_in_djangaes_sandbox_it_is_not_refused(settings, monkeypatch, environment):
     monkeypatch.delenv(cloudtasks.HOST)
-    assert "anybody can have djangae's handler run code" in get_checks(settings)["W007"].msg
-    monkeypatch.setenv("GAE_ENV", "standard")
-    assert "W007" not in get_checks(settings)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert "E012" not in get_checks(settings)
 
 
 def test_a_redirect_to_https_is_told(settings):
