@@ -46,6 +46,16 @@ def _read_string(name: str, default: str) -> str:
     return str(value)
 
 
+def _read_flag(name: str, *, default: bool) -> bool:
+    value = _read(name, default)
+    if not isinstance(value, bool):
+        raise ConfigurationError(
+            f"MASSMIGRATION_{name} is {value!r}, but it has to be True or False. "
+            f"Correct it or leave it out (default: {default})."
+        )
+    return value
+
+
 def _read_environment(name: str, default: float) -> float:
     text = os.environ.get(f"MASSMIGRATION_{name}", "")
     try:
@@ -168,6 +178,11 @@ class Conf:
         """The folder that detached processes write their logs to."""
         user = os.getuid() if hasattr(os, "getuid") else "logs"
         return Path(_read_string("LOG_DIR", str(Path(tempfile.gettempdir()) / f"massmigration-{user}")))
+
+    @property
+    def show_database_details(self) -> bool:
+        """Whether errors keep what a database adds to them, which may be the values of whole rows."""
+        return _read_flag("SHOW_DATABASE_DETAILS", default=False)
 
 
 SETTING_NAMES: Final = tuple(

@@ -16,6 +16,7 @@ from django.apps import AppConfig, apps
 
 from massmigration.conf import conf
 from massmigration.exceptions import LoadError
+from massmigration.redaction import get_message
 
 FOLDER_NAME: Final = "massmigrations"
 MAX_NAME_LENGTH: Final = 150  # as the column that keeps it
@@ -134,9 +135,10 @@ def describe_error(error: BaseException, path: Path | None = None) -> str:
         path: A file; if it is where the error came from, its line is told.
     """
     if isinstance(error, SyntaxError):
-        text = f"{type(error).__name__}: {error}"  # tells file and line by itself
+        text = f"{type(error).__name__}: {get_message(error)}"  # tells file and line by itself
     else:
-        text = traceback.format_exception_only(type(error), error)[0]
+        name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+        text = f"{name}: {get_message(error)}".rstrip(": ")
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(path)]
         text += f" (line {lines[-1]})" if lines else ""

@@ -11,10 +11,10 @@ from massmigration import logs, recorder, states
 from massmigration.backends.base import get_backend
 from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration
-from massmigration.engine.failures import describe
 from massmigration.exceptions import BackendUnreachable, MassMigrationError
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author
+from massmigration.redaction import describe, get_message
 from massmigration.watching import enqueue_watch
 
 logger = logging.getLogger("massmigration")
@@ -42,7 +42,7 @@ def launch_after_commit(
         try:
             _launch(migration, db_alias, attempt_uuid)
         except Exception as error:
-            sentence = str(error) if isinstance(error, MassMigrationError) else describe(error)
+            sentence = get_message(error) if isinstance(error, MassMigrationError) else describe(error)
             if may_fail:
                 _fail(migration.key, db_alias, attempt_uuid, author, sentence, error)
             else:

@@ -7,11 +7,11 @@ from django.utils import timezone
 from massmigration import logs, recorder, states
 from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration, launching_attempt
-from massmigration.engine.failures import describe
 from massmigration.executor import move_or_refuse
 from massmigration.models import MigrationRecord
 from massmigration.readiness import check_dependencies
 from massmigration.recorder import Author
+from massmigration.redaction import describe
 
 
 class RecordLifecycle:

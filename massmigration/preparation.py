@@ -11,6 +11,7 @@ from massmigration.engine.rows import get_table
 from massmigration.exceptions import DependencyNotApplied, MassMigrationError
 from massmigration.overview import Key, get_migration
 from massmigration.readiness import check_dependencies
+from massmigration.redaction import describe, get_message
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def get_preparation(key: Key, db_alias: str) -> Preparation:
             count = count_objects(migration, db_alias)
         except Exception as error:  # the queryset is the author's and may raise anything
             is_ours = isinstance(error, MassMigrationError)
-            rows_error = str(error) if is_ours else f"{type(error).__name__}: {error}"
+            rows_error = get_message(error) if is_ours else describe(error)
     return Preparation(
         migration,
         get_backend_path(migration),

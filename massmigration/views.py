@@ -29,6 +29,7 @@ from massmigration.exceptions import (
     IllegalMove,
     MassMigrationError,
 )
+from massmigration.redaction import describe, get_message
 
 logger: Final = logging.getLogger("massmigration")
 
@@ -80,7 +81,7 @@ def run_task(request: HttpRequest) -> HttpResponse:
     except Exception as error:
         if not is_worth_redelivery(error):
             raise  # Django logs it once and answers 500
-        return _answer(request, 503, f"{task.name} is to be delivered again: {error}")
+        return _answer(request, 503, f"{task.name} is to be delivered again: {describe(error)}")
     return HttpResponse("done", content_type="text/plain")
 
 
@@ -99,7 +100,7 @@ def recover(request: HttpRequest) -> HttpResponse:
         except Exception as error:
             if not (isinstance(error, DatabaseError) or is_transient(error)):
                 raise
-            failed.append({"database": alias, "error": str(error)})
+            failed.append({"database": alias, "error": describe(error)})
             continue
         for key in stalled:
             _recover_one(key, alias, recovered, failed)
@@ -118,7 +119,7 @@ def _recover_one(key: str, db_alias: str, recovered: list[dict[str, str]], faile
     except Exception as error:
         if not (isinstance(error, (MassMigrationError, DatabaseError)) or is_transient(error)):
             raise
-        failed.append({"key": key, "database": db_alias, "error": str(error)})
+        failed.append({"key": key, "database": db_alias, "error": get_message(error)})
         return
     recovered.append({"key": key, "database": db_alias})
 

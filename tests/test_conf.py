@@ -29,6 +29,7 @@ def test_defaults(settings):
     assert conf.max_retries == 5
     assert conf.python == sys.executable
     assert conf.log_dir.name.startswith("massmigration-")
+    assert conf.show_database_details is False
 
 
 def test_a_changed_setting_is_seen_at_once(settings):
@@ -64,6 +65,7 @@ def test_a_changed_setting_is_seen_at_once(settings):
         ("MODULES", {"places": 3}),
         ("PYTHON", 3.11),
         ("LOG_DIR", 1),
+        ("SHOW_DATABASE_DETAILS", "no"),
     ],
 )
 def test_a_bad_value_is_refused(settings, name, value):
@@ -100,7 +102,7 @@ def test_the_base_url_ends_without_a_slash(settings):
 
 def test_names_are_those_of_the_properties():
     assert "MASSMIGRATION_BACKEND" in SETTING_NAMES
-    assert len(SETTING_NAMES) == 19
+    assert len(SETTING_NAMES) == 20
 
 
 def test_python_is_found_where_the_executable_is_a_web_server(monkeypatch, tmp_path):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from massmigration import api
 from massmigration.exceptions import MassMigrationError
+from massmigration.redaction import describe, get_message
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -169,12 +170,12 @@ def perform(action: Action, key: str, db_alias: str, user: AbstractBaseUser, **o
     try:
         done = action.call(key, db_alias, user=user, origin="admin", **options)
     except MassMigrationError as error:
-        raise ActionFailed(_begin_with_word(str(error), key)) from error
+        raise ActionFailed(_begin_with_word(get_message(error), key)) from error
     except Exception as error:  # get_queryset() and before_start() are the author's and may raise anything
         logger.exception("%s: the action %r failed on database '%s'", key, action.name, db_alias)
         raise ActionFailed(
             f"Migration {key} stays as it was on database '{db_alias}', because its code raised an error: "
-            f"{type(error).__name__}: {error}"
+            f"{describe(error)}"
         ) from error
     if isinstance(done, api.Acceptance):
         return _describe(done, key, db_alias)

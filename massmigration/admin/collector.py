@@ -17,6 +17,7 @@ from massmigration.admin.failures import get_first, get_page
 from massmigration.admin.rows import Button, Row, get_summary
 from massmigration.api import Progress
 from massmigration.exceptions import MigrationNotFound
+from massmigration.redaction import get_message
 
 if TYPE_CHECKING:
     from massmigration.admin.record import MigrationRecordAdmin
@@ -158,4 +159,4 @@ class Collector:
 
 def _make_unreadable(db_alias: str, error: Exception) -> DatabaseSection:
     logger.warning("Database '%s' cannot be read: %s", db_alias, error)
-    return DatabaseSection(db_alias, problem=f"Database '{db_alias}' cannot be read: {error}")
+    return DatabaseSection(db_alias, problem=f"Database '{db_alias}' cannot be read: {get_message(error)}")

@@ -29,6 +29,7 @@ from massmigration.backends.cloudqueue import (
 )
 from massmigration.conf import conf
 from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, ConfigurationError
+from massmigration.redaction import describe
 
 logger = logging.getLogger("massmigration")
 
@@ -143,7 +144,7 @@ def run_task(task: str, arguments: str) -> None:
             raise
         logger.warning("%s will be delivered again: %s", task, error)
         # The handler answers 408 to this one, instead of the traceback that error trackers make an incident of.
-        raise import_module("djangae.tasks.deferred").SingularTaskFailure(str(error)) from error
+        raise import_module("djangae.tasks.deferred").SingularTaskFailure(describe(error)) from error
 
 
 def require_djangae() -> None:

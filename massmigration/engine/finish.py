@@ -12,13 +12,13 @@ from massmigration.database import is_transient, run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration, WorkedMigration
 from massmigration.engine.accepted import count_accepted, describe_accepted
 from massmigration.engine.counting import Count, count_rows
-from massmigration.engine.failures import describe
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.rows import get_table, is_until_empty
 from massmigration.engine.sharding import plan_ranges
 from massmigration.exceptions import FenceLost, MassMigrationError, RetryLater
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author
+from massmigration.redaction import describe
 
 MAX_PASSES: Final = 5
 """So often the table is gone over at most; a site that goes on making rows needs a fix of its own first."""

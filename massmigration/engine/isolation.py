@@ -6,9 +6,10 @@ import random
 from typing import Final
 
 from massmigration.engine.behaviour import Batch, Kind
-from massmigration.engine.failures import cut, describe, get_repr, is_passing, make_failure
+from massmigration.engine.failures import get_repr, is_passing, make_failure
 from massmigration.exceptions import InvalidDefinition, RetryLater
 from massmigration.models import MigrationFailure, MigrationShard
+from massmigration.redaction import cut, describe
 
 RESTS: Final = 8
 """So often a shard rests, each time for longer, until trouble that should pass counts as a failure."""

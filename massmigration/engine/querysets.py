@@ -13,6 +13,7 @@ from massmigration.database import is_document_store, is_transient
 from massmigration.engine.keyfilters import chunk_keys, get_key_fields, is_after, is_among, is_from, is_upto
 from massmigration.engine.keys import KeyCodec
 from massmigration.exceptions import InvalidDefinition
+from massmigration.redaction import get_message
 
 _REFUSALS: Final = (
     (lambda qs: qs.query.is_sliced, "is sliced", "Leave the slice out and filter instead."),
@@ -205,7 +206,8 @@ class Table:
             if is_transient(error):
                 raise
             raise InvalidDefinition(
-                f"The queryset of {key} cannot be read in the order of its keys on database '{self.alias}': {error}. "
+                f"The queryset of {key} cannot be read in the order of its keys on database '{self.alias}': "
+                f"{get_message(error)}. "
                 "Filter for equal values of indexed fields only, and leave the rest to the operation.",
                 key=key,
                 db_alias=self.alias,

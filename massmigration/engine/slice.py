@@ -17,7 +17,6 @@ from massmigration.definitions.simple import SimpleMigration
 from massmigration.engine.accepted import stays_accepted
 from massmigration.engine.batch import BatchRunner
 from massmigration.engine.breaker import Breaker
-from massmigration.engine.failures import describe
 from massmigration.engine.finish import FinishRefused, run_finish
 from massmigration.engine.isolation import ObjectFailed, TroubleLasts
 from massmigration.engine.kinds import get_kind
@@ -27,6 +26,7 @@ from massmigration.engine.planning import run_plan
 from massmigration.exceptions import FenceLost, RetryLater, check_rest
 from massmigration.models import MigrationFailure, MigrationShard
 from massmigration.recorder import Author
+from massmigration.redaction import describe
 
 DONE: Final = "done"
 TIME_UP: Final = "time_up"

@@ -11,12 +11,14 @@ from typing import Any
 
 from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError
+from django.db import Error as DatabaseError
 
 from massmigration.exceptions import MassMigrationError
 from massmigration.management import exits
 from massmigration.management.display import get_display
 from massmigration.management.interrupts import Interrupts
 from massmigration.management.running import Runner
+from massmigration.redaction import describe, flatten, get_message
 
 
 class MassMigrationCommand(BaseCommand):
@@ -29,7 +31,9 @@ class MassMigrationCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except MassMigrationError as error:
-            raise CommandError(str(error), returncode=exits.of_error(error)) from error
+            raise CommandError(flatten(get_message(error)), returncode=exits.of_error(error)) from error
+        except DatabaseError as error:  # whose traceback would show what the database adds; --traceback does
+            raise CommandError(f"The database failed: {flatten(describe(error))}") from error
         except KeyboardInterrupt:
             self.stderr.write("")
             sys.exit(exits.INTERRUPTED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from massmigration.management.selection import (
     get_wanted_aliases,
 )
 from massmigration.models import MigrationFailure
+from massmigration.redaction import flatten
 
 ID_LENGTH: Final = 12
 """So much of a failure's key is shown; ``accept --failure`` takes how one begins."""
@@ -78,7 +78,7 @@ def show_failures(command: BaseCommand, options: dict[str, Any]) -> int:
     shown = found[: options["limit"]]
     if options["format"] == "json":
         rows = [_as_row(failure, alias, with_traceback=options["tracebacks"]) for failure, alias in shown]
-        command.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False))
+        command.stdout.write(wording.format_json(rows))
         return exits.APPLIED
     if not found:
         command.stdout.write("No failures." if options["all"] else "No open failures.")
@@ -176,9 +176,9 @@ def _write(command: BaseCommand, failure: MigrationFailure, db_alias: str, *, wi
         what = f"object {failure.object_key}{f' ({failure.object_repr})' if failure.object_repr else ''}"
     name = wording.name_target(failure.key, db_alias)
     line = f"{failure.pk[:ID_LENGTH]}  {at:%Y-%m-%d %H:%M:%S}  {name}  {failure.status}  {what}"
-    command.stdout.write(wording.make_printable(line))
+    command.stdout.write(flatten(line))
     if with_traceback and failure.traceback:
         for part in failure.traceback.rstrip().splitlines():
-            command.stdout.write(f"    {wording.make_printable(part)}")
+            command.stdout.write(f"    {flatten(part)}")
         return
     command.stdout.write(command.style.ERROR(f"    {wording.describe_failure(failure)}"))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from massmigration import api
-from massmigration.management import exits
+from massmigration.management import exits, wording
 from massmigration.management.selection import find_key, get_wanted_aliases
 from massmigration.models import MigrationEvent
+from massmigration.redaction import flatten
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def show_events(command: BaseCommand, options: dict[str, Any]) -> int:
     found = sorted(found, key=lambda pair: pair[0].at)[-options["limit"] :]
     if options["format"] == "json":
         rows = [_as_row(event, alias) for event, alias in found]
-        command.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False))
+        command.stdout.write(wording.format_json(rows))
     else:
         _write_table(command, found, names_database=len(aliases) > 1)
     return exits.APPLIED
@@ -77,8 +77,8 @@ def _write_table(command: BaseCommand, found: list[tuple[MigrationEvent, str]], 
                 f"{at:%Y-%m-%d %H:%M:%S}",
                 f"{event.key} ({alias})" if names_database else event.key,
                 event.action,
-                f"{event.actor} ({event.origin})",
-                event.detail,
+                flatten(f"{event.actor} ({event.origin})"),
+                flatten(event.detail),
             )
         )
     widths = [max(len(line[column]) for line in lines) for column in range(4)]

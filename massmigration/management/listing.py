@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import groupby
 from typing import Any
 
@@ -14,6 +13,7 @@ from massmigration.databases import check_alias
 from massmigration.loader import get_loader
 from massmigration.management import wording
 from massmigration.management.selection import find_app
+from massmigration.redaction import flatten
 
 
 def get_rows(app_labels: list[str], db_aliases: list[str] | None) -> list[Progress]:
@@ -52,7 +52,7 @@ def is_unapplied(row: Progress) -> bool:
 
 def format_json(rows: list[Progress]) -> str:
     """Return the rows as a JSON list."""
-    return json.dumps([row.as_dict() for row in rows], indent=2, ensure_ascii=False)
+    return wording.format_json([row.as_dict() for row in rows])
 
 
 def write_text(command: BaseCommand, rows: list[Progress], app_labels: list[str]) -> None:
@@ -76,7 +76,7 @@ def write_text(command: BaseCommand, rows: list[Progress], app_labels: list[str]
             text = _describe(row, style, names_database=names_database)
             command.stdout.write(f" [{mark}] {row.name.ljust(width)}  {text}")
         if label in unreadable:
-            command.stdout.write(style.ERROR(f" [ ] {unreadable[label]}"))
+            command.stdout.write(style.ERROR(f" [ ] {flatten(str(unreadable[label]))}"))
         elif label not in by_app:
             command.stdout.write(style.ERROR(" (no mass migrations)"))
 
@@ -107,4 +107,4 @@ def _describe(row: Progress, style: Any, *, names_database: bool) -> str:
     if row.status == states.ORPHANED and not trouble:
         reset = wording.make_command("massmigration reset", row.key, row.database)
         trouble = f"its file is gone; bring it back, or: {reset}"
-    return f"{line}: {trouble}" if trouble else line
+    return f"{line}: {flatten(trouble)}" if trouble else line

@@ -32,6 +32,7 @@ from massmigration.management.selection import (
     find_key,
     get_wanted_aliases,
 )
+from massmigration.redaction import flatten, get_message
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +70,7 @@ def migrate(command: BaseCommand, options: dict[str, Any]) -> int:
     open_steps = [step for step in steps if step.action != plan.NOTHING]
     unreadable = get_loader().unreadable.values() if app_label is None else ()
     for error in unreadable:
-        command.stderr.write(command.style.ERROR(str(error)))
+        command.stderr.write(command.style.ERROR(flatten(str(error))))
     code = exits.FAILED if unreadable else exits.APPLIED
     if not open_steps:
         if options["verbosity"]:
@@ -118,7 +119,7 @@ class _Walk:
                 if self._is_named:
                     raise
                 code = exits.of_error(error)
-                self._runner.say(self._style.ERROR(str(error)))
+                self._runner.say(self._style.ERROR(flatten(get_message(error))))
             if self._interrupts.should_stop():
                 return code
             codes.append(code)
@@ -188,7 +189,7 @@ def _describe_nothing(steps: list[Step], app_label: str | None, key: str | None,
 def _describe_left(progress: Progress, style: Any) -> list[str]:
     name = wording.name_target(progress.key, progress.database)
     status = progress.status
-    error = f": {progress.error}" if progress.error else ""
+    error = f": {flatten(progress.error)}" if progress.error else ""
     line = f"{name}  {style.WARNING(states.LABELS[status])}, left alone{error}"
     if status == states.BROKEN:
         return [line]

@@ -13,6 +13,7 @@ from massmigration.engine.counting import Count
 from massmigration.exceptions import DatabaseNotAllowed
 from massmigration.loader import get_loader
 from massmigration.management import wording
+from massmigration.redaction import flatten
 
 START, RESUME, RETRY, JOIN, RECOVER, RESTART = "start", "resume", "retry", "join", "recover", "restart"
 NOTHING, LEAVE, FAKE = "nothing", "leave", "fake"
@@ -130,7 +131,7 @@ def describe(step: Step, style: Any) -> str:
     name = f"  {wording.name_target(step.key, step.db_alias)}"
     if step.action == LEAVE or migration is None:
         status = states.LABELS[step.progress.status]
-        detail = f": {step.progress.error}" if step.progress.error else ""
+        detail = f": {flatten(step.progress.error)}" if step.progress.error else ""
         return f"{name}  {style.WARNING(f'{status}, left alone{detail}')}"
     parts = [step.action if step.action != FAKE else "mark as applied without running it"]
     if step.action == START and (number := count(migration, step.db_alias)) and number.number is not None:

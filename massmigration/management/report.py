@@ -9,6 +9,7 @@ from massmigration.api import Progress
 from massmigration.loader import get_loader
 from massmigration.management import wording
 from massmigration.models import MigrationFailure
+from massmigration.redaction import flatten
 
 FAILURE_LIMIT: Final = 3
 """So many failed objects are shown; all of them are kept."""
@@ -26,7 +27,7 @@ def describe_end(progress: Progress, style: Any, seconds: float | None = None) -
     if progress.status == states.APPLIED:
         lines = [f"{name}  {style.SUCCESS('applied')}{_describe_result(progress, seconds)}"]
         if progress.warning:
-            lines.append(style.WARNING(f"  Warning: {progress.warning}"))
+            lines.append(style.WARNING(f"  Warning: {flatten(progress.warning)}"))
         return lines
     if progress.status == states.FAILED:
         return _describe_failure(progress, style)
@@ -103,7 +104,7 @@ def _describe_failure(progress: Progress, style: Any) -> list[str]:
     rows = wording.describe_rows(progress, _get_unit(progress))
     name = wording.name_target(progress.key, progress.database)
     after = f" after {rows}" if rows else ""
-    lines = [f"{name}  {style.ERROR('failed')}{after}: {progress.error or _describe_reason(progress)}"]
+    lines = [f"{name}  {style.ERROR('failed')}{after}: {flatten(progress.error or _describe_reason(progress))}"]
     failures = [
         failure
         for failure in api.get_failures(progress.key, progress.database)
@@ -112,7 +113,7 @@ def _describe_failure(progress: Progress, style: Any) -> list[str]:
     if len(failures) == 1 and failures[0].message in (progress.error or ""):
         failures = []  # the line above says it all
     for failure in failures[:FAILURE_LIMIT]:
-        name = wording.make_printable(f"{failure.object_key} ({failure.object_repr})")
+        name = flatten(f"{failure.object_key} ({failure.object_repr})")
         lines.append(f"  Object {name}: {wording.describe_failure(failure)}")
     if len(failures) > FAILURE_LIMIT:
         lines.append(f"  and {len(failures) - FAILURE_LIMIT:,} more")

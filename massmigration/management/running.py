@@ -22,6 +22,7 @@ from massmigration.management.display import Display
 from massmigration.management.interrupts import Interrupts
 from massmigration.management.watching import poll
 from massmigration.management.working import Work
+from massmigration.redaction import describe
 
 _LAUNCHES: Final[dict[str, Callable[..., Any]]] = {
     plan.START: api.start_migration,
@@ -167,7 +168,7 @@ class Runner:
             raise
         except Exception as error:  # an author's get_queryset() or before_start() may raise anything
             raise MassMigrationError(
-                f"{migration.key} was not started on database '{db_alias}': {type(error).__name__}: {error}",
+                f"{migration.key} was not started on database '{db_alias}': {describe(error)}",
                 key=migration.key,
                 db_alias=db_alias,
             ) from error

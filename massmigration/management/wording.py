@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
@@ -16,6 +17,7 @@ from massmigration.api import Progress
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.definitions.custom import CustomMigration
 from massmigration.models import MigrationFailure
+from massmigration.redaction import flatten
 
 LINE_LIMIT: Final = 200
 """Characters of an error that are shown on one line."""
@@ -66,15 +68,20 @@ def name_target(key: str, db_alias: str) -> str:
     return key if db_alias == DEFAULT_DB_ALIAS else f"{key} ({db_alias})"
 
 
-def make_printable(text: str) -> str:
-    """Return the text with what would steer a terminal written out in letters."""
-    return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
+def format_json(rows: list[dict[str, Any]]) -> str:
+    """Return rows as a JSON list for people and programs: in letters, but nothing in it steers a terminal."""
+    text = json.dumps(rows, indent=2, ensure_ascii=False)
+    return "".join(char if char == "\n" or flatten(char) == char else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else json.dumps(char)[1:-1]
 
 
 def describe_failure(failure: MigrationFailure) -> str:
     """Return class and message of a failure in one line that is not too long."""
     name = failure.error_class.removeprefix("builtins.")
-    text = make_printable(" ".join(f"{name}: {failure.message}".split()))
+    text = flatten(" ".join(f"{name}: {failure.message}".split()))
     return text if len(text) <= LINE_LIMIT else f"{text[:LINE_LIMIT]} … (cut)"
 
 
@@ -134,7 +141,7 @@ def describe_trouble(progress: Progress) -> str:
         since = f" since {format_moment(progress.stalled_since)}" if progress.stalled_since else ""
         return f"stalled{since}: nobody works on it"
     if progress.waiting_for and progress.status in states.ACTIVE:
-        return f"waiting: {progress.waiting_for}"
+        return f"waiting: {flatten(progress.waiting_for)}"
     return ""
 
 

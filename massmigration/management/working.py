@@ -21,6 +21,7 @@ from massmigration.management.interrupts import Interrupts
 from massmigration.management.presence import get_others, get_wait_note, has_own
 from massmigration.management.watching import POLL_SECONDS, poll
 from massmigration.management.workers import WorkerPool
+from massmigration.redaction import get_message
 
 
 class Work:
@@ -73,7 +74,8 @@ class Work:
         except (DatabaseError, InterfaceError) as error:
             command = wording.make_command("massmigrate", self._migration.key, self._db_alias)
             raise MassMigrationError(
-                f"Database '{self._db_alias}' failed while {self._migration.key} was worked on: {error}. Nothing is "
+                f"Database '{self._db_alias}' failed while {self._migration.key} was worked on: "
+                f"{get_message(error)}. Nothing is "
                 f"lost; go on with: {command}",
                 key=self._migration.key,
                 db_alias=self._db_alias,

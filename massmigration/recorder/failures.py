@@ -10,10 +10,15 @@ from django.db import connections
 from massmigration.database import is_document_store
 from massmigration.models import MigrationFailure
 from massmigration.recorder.conditional import DOCUMENT_LIMIT, update_if
+from massmigration.redaction import clean, redact
 
 
 def keep_failure(failure: MigrationFailure, db_alias: str) -> None:
-    """Store a failure; one of the same object in the same attempt is replaced."""
+    """Store a failure; one of the same object in the same attempt is replaced. Its key is JSON, which needs no care."""
+    for name in ("object_repr", "error_class", "message", "traceback"):
+        setattr(failure, name, clean(getattr(failure, name)))
+    failure.message = redact(failure.message)
+    failure.object_repr, failure.error_class = failure.object_repr[:255], failure.error_class[:255]
     failure.save(using=db_alias)
 
 

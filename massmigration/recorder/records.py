@@ -21,6 +21,7 @@ from massmigration.models import (
 )
 from massmigration.recorder.conditional import delete_if, update_if
 from massmigration.recorder.shards import delete_shards, get_shards
+from massmigration.redaction import clean, clean_values, make_storable
 
 
 class Author(NamedTuple):
@@ -105,7 +106,7 @@ def move(
     if legal.target is not None:
         fields["status"] = legal.target
     with transaction.atomic(using=db_alias):
-        if not update_if(rows, expected, {"moved_at": timezone.now(), **fields}):
+        if not update_if(rows, expected, {"moved_at": timezone.now(), **clean_values(fields)}):
             return False
         attempt_uuid = fields.get("attempt_uuid", of_attempt)
         reason = fields.get("reason", "")
@@ -120,7 +121,8 @@ def insert_record(key: str, db_alias: str, **fields: Any) -> bool:
         return False  # there no savepoint saves what surrounds us from the error
     try:
         with transaction.atomic(using=db_alias):
-            MigrationRecord.objects.using(db_alias).create(key=key, app_label=app_label, name=name, **fields)
+            rows = MigrationRecord.objects.using(db_alias)
+            rows.create(key=key, app_label=app_label, name=name, **clean_values(fields))
     except IntegrityError:
         return False
     return True
@@ -149,6 +151,7 @@ def add_event(
     cause: logs.Cause | None = None,
 ) -> None:
     """Write one line of the audit trail; after the commit, write it to the log and send the action's signal."""
+    detail, actor = make_storable(detail), clean(author.actor)
     move_of_action = states.MOVES.get(action)
     status = (move_of_action.target if move_of_action else None) or ""
     MigrationEvent.objects.using(db_alias).create(
@@ -156,11 +159,11 @@ def add_event(
         attempt_uuid=attempt_uuid,
         action=action,
         status=status,
-        actor=author.actor[:255],
+        actor=actor[:255],
         user_id=author.user_id,
         origin=author.origin,
         detail=detail,
-        parameters=parameters or {},
+        parameters=clean_values(parameters or {}),
     )
     record_cache.forget(key, db_alias)
 
@@ -172,7 +175,7 @@ def add_event(
             action,
             status=status,
             attempt=attempt_uuid,
-            actor=author.actor,
+            actor=actor,
             user_id=author.user_id,
             origin=author.origin,
             reason=reason,
@@ -203,6 +206,7 @@ def get_events(key: str | None, db_alias: str, limit: int) -> list[MigrationEven
 
 def add_attempt(attempt: MigrationAttempt, db_alias: str) -> None:
     """Store a new attempt together with its shard of kind plan."""
+    attempt.started_by = clean(attempt.started_by)[:255]
     attempt.save(using=db_alias, force_insert=True)
     plan = MigrationShard(
         id=MigrationShard.make_id(attempt.uuid, MigrationShard.PLAN),
@@ -215,7 +219,7 @@ def add_attempt(attempt: MigrationAttempt, db_alias: str) -> None:
 
 def update_attempt(attempt_uuid: uuid.UUID, db_alias: str, **fields: Any) -> None:
     """Set fields of an attempt."""
-    MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid).update(**fields)
+    MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid).update(**clean_values(fields))
 
 
 def note_watch(attempt_uuid: uuid.UUID, db_alias: str, seen: datetime | None, due_at: datetime) -> bool:

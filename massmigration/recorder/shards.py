@@ -18,6 +18,7 @@ from massmigration.models import (
     MigrationShard,
 )
 from massmigration.recorder.conditional import DOCUMENT_LIMIT, delete_if, update_if
+from massmigration.redaction import clean, make_storable
 
 
 def get_shard(shard_id: str, db_alias: str) -> MigrationShard | None:
@@ -163,7 +164,7 @@ def claim_shard(
     fields = {
         "fence": shard.fence + 1,
         "status": MigrationShard.RUNNING,
-        "worker": worker,
+        "worker": clean(worker),
         "lease_expires_at": now + timedelta(seconds=lease_seconds),
         "not_before": None,
         "waiting_for": "",
@@ -227,6 +228,8 @@ def update_held(shard: MigrationShard, db_alias: str, **fields: Any) -> None:
         FenceLost: The stored shard is another worker's by now.
     """
     held = {"fence": shard.fence, "status": MigrationShard.RUNNING}
+    if "waiting_for" in fields:
+        fields["waiting_for"] = make_storable(fields["waiting_for"])[:255]
     if not update_if(_select([shard.pk], db_alias), held, fields):
         raise FenceLost(f"Shard {shard.pk} was taken from worker {shard.worker}.", key=shard.key)
 
