@@ -6,12 +6,13 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
-from massmigration import recorder, states
+from massmigration import recorder, states, versions
 from massmigration.backends.base import get_backend
 from massmigration.database import is_document_store, run_write
 from massmigration.databases import check_database
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.engine.finish import make_finish_if_due
+from massmigration.engine.fitting import check_fits
 from massmigration.exceptions import AcceptRefused, FenceLost
 from massmigration.launching import launch_after_commit
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
@@ -63,6 +64,7 @@ def accept(
 
     Raises:
         IllegalMove: The status does not allow it.
+        InvalidDefinition: The attempt was planned for something else than the definition does now.
         AcceptRefused: There is no reason, or the failures named are not open, or are not those of an object.
         ConfigurationError: The run would go on, but the backend cannot run it from here.
         BackendUnreachable: The backend did not take it; the record is FAILED and can be retried.
@@ -75,6 +77,9 @@ def accept(
             key=migration.key,
             db_alias=db_alias,
         )
+    attempt = recorder.get_attempt(record.attempt_uuid, db_alias)
+    if attempt is not None:
+        check_fits(migration, db_alias, attempt)
     wanted = None if failure_ids is None else _find_failures(record, failure_ids, db_alias)
     accept_part = _Part(migration, db_alias, author, reason.strip(), record, wanted, enqueue=enqueue)
     accepted_count = 0
@@ -171,6 +176,7 @@ class _Part:
         if self.enqueue:
             get_backend(self.migration).check_launch(self.db_alias, origin=self.author.origin)
         recorder.move(key, self.db_alias, "proceed", self.author, of_attempt=self.attempt_uuid, reason="", error="")
+        versions.adopt(self.attempt_uuid, self.db_alias, self.author)
         recorder.free_shards(self.attempt_uuid, self.db_alias, shards=shards)
 
 

@@ -19,6 +19,7 @@
     ├── BackendUnreachable        the queue could not be told about the work
     ├── DatabaseLocked            another writer kept SQLite's only write lock for too long
     ├── WaitTimedOut              waiting ended before the migration did
+    ├── VersionReplaced           the run is worked with another version of the file than this process has
     ├── FenceLost                 another worker, or a person, took the shard away
     └── RetryLater                raised by authors: rest this shard for a while
 """
@@ -144,6 +145,10 @@ class DatabaseLocked(MassMigrationError):
 
 class WaitTimedOut(MassMigrationError):
     """Waiting ended before the migration did; the migration itself goes on."""
+
+
+class VersionReplaced(MassMigrationError):
+    """The run is worked with another version of the migration's file than this process has imported."""
 
 
 class FenceLost(MassMigrationError):

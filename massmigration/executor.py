@@ -6,18 +6,18 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from massmigration import logs, recorder, states
+from massmigration import logs, recorder, states, versions
 from massmigration.backends.base import get_backend, get_backend_path
 from massmigration.database import is_document_store, run_write
 from massmigration.databases import check_database
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine.finish import make_finish_if_due
+from massmigration.engine.fitting import check_fits
 from massmigration.engine.leases import is_live
 from massmigration.exceptions import (
     IllegalMove,
 )
 from massmigration.launching import launch_after_commit
-from massmigration.loader import get_loader
 from massmigration.models import MigrationAttempt, MigrationRecord
 from massmigration.readiness import check_definition, check_dependencies
 from massmigration.recorder import Author
@@ -62,7 +62,7 @@ def start(
         key=migration.key,
         backend=get_backend_path(migration),
         started_by=author.actor[:255],
-        source_hash=_get_source_hash(migration.key),
+        source_hash=versions.get_own_hash(migration.key),
     )
 
     def write() -> None:
@@ -171,11 +171,6 @@ def reset(key: str, db_alias: str, author: Author) -> None:
         )
 
 
-def _get_source_hash(key: str) -> str:
-    loader = get_loader()
-    return loader.source_hash(key) if key in loader.files else ""
-
-
 def _go_on(migration: BaseMigration, db_alias: str, author: Author, action: str, *, enqueue: bool) -> MigrationRecord:
     check_database(migration, db_alias)
     if enqueue:
@@ -192,7 +187,9 @@ def _go_on(migration: BaseMigration, db_alias: str, author: Author, action: str,
         if action == "retry":
             open_failed(migration, record, shards, db_alias)
         recorder.free_shards(record.attempt_uuid, db_alias, only_expired=action == "recover", shards=shards)
+        versions.adopt(record.attempt_uuid, db_alias, author)
 
+    _check_fits(migration, db_alias, action)
     if action == "retry":
         open_in_parts(migration, db_alias)
     fields: dict[str, Any] = {} if action == "recover" else {"reason": "", "error": ""}
@@ -202,6 +199,16 @@ def _go_on(migration: BaseMigration, db_alias: str, author: Author, action: str,
         if enqueue:
             launch_after_commit(migration, db_alias, attempts[-1], author, may_fail=action != "recover")
     return _get_record(migration.key, db_alias)
+
+
+def _check_fits(migration: BaseMigration, db_alias: str, action: str) -> None:
+    """Raise InvalidDefinition if the record's attempt was planned for something else than the definition does now."""
+    record = recorder.get_record(migration.key, db_alias)
+    if record is None or not states.is_legal(action, record.status):
+        return  # the move itself is refused
+    attempt = recorder.get_attempt(record.attempt_uuid, db_alias)
+    if attempt is not None:
+        check_fits(migration, db_alias, attempt)
 
 
 def move_or_refuse(

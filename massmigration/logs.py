@@ -36,6 +36,7 @@ SENTENCES: Final = {
     "restart": "was restarted from the beginning",
     "fake": "was marked as applied",
     "reset": "was reset",
+    "change_file": "continues with another version of its file",
 }
 """What a line says of each action."""
 
@@ -46,7 +47,7 @@ TRACEBACK_LIMIT: Final = 50_000
 FRAMES_LEFT: Final = 20
 """Of a traceback that is too long, as of an endless recursion, the last ones are told."""
 
-_LEVELS: Final = {"fail": logging.ERROR, "recover": logging.WARNING}
+_LEVELS: Final = {"fail": logging.ERROR, "recover": logging.WARNING, "change_file": logging.WARNING}
 
 
 class Cause(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Final
 
 from django.utils import timezone
 
-from massmigration import logs, recorder
+from massmigration import logs, recorder, versions
 from massmigration.backends.base import RUN_SHARD, BaseBackend, get_backend
 from massmigration.conf import conf
 from massmigration.database import run_write
@@ -26,6 +26,7 @@ from massmigration.exceptions import LoadError
 from massmigration.loader import get_loader
 from massmigration.models import MigrationShard
 from massmigration.record_cache import is_wanted
+from massmigration.recorder import Author
 from massmigration.watching import enqueue_watch, is_superseded, is_unwatched
 
 logger = logging.getLogger("massmigration")
@@ -52,12 +53,18 @@ def run_shard(shard_id: str, db_alias: str) -> None:
     if migration is None:
         return
     backend = get_backend(migration)
-    if not is_claimable(shard) or not claim(shard, migration, db_alias, make_worker_name()):
+    if not is_claimable(shard) or not _is_workable(shard, migration, db_alias):
+        return
+    if not claim(shard, migration, db_alias, make_worker_name()):
         return  # another delivery works on it; whatever becomes of that one, the watch goes on
     try:
         attempt = recorder.get_attempt(shard.attempt_uuid, db_alias)
         if attempt is not None and is_unwatched(attempt):
             enqueue_watch(backend, shard.key, db_alias, attempt)
+        if attempt is not None and not versions.is_current(attempt):  # since a moment ago
+            _tell_version(shard, db_alias)
+            release(shard, db_alias, waiting_for=versions.WAITS)
+            return
         outcome = slices.Slice(shard, migration, db_alias, seconds=backend.slice_seconds).run()
     except Exception:
         with suppress(Exception):  # the task is delivered again, and shall not find its own lease
@@ -66,6 +73,37 @@ def run_shard(shard_id: str, db_alias: str) -> None:
     for next_shard in _find_next(shard, migration, db_alias, outcome):
         # By the visit before it, too: a queue goes on refusing the name of a task that was turned away.
         _enqueue(backend, next_shard, db_alias, f"after {shard.pk} {shard.fence}")
+
+
+def _is_workable(shard: MigrationShard, migration: BaseMigration, db_alias: str) -> bool:
+    """Return whether this process has the version of the file that the run is worked with, and it fits the shards.
+
+    If it is another version, the shard is left to the watch, which knows the one that serves: were it enqueued from
+    here, it would come back here.
+    """
+    attempt = recorder.get_attempt(shard.attempt_uuid, db_alias)
+    if attempt is None:
+        return False
+    if versions.is_current(attempt):
+        author = Author("queue task", "worker", sender=type(migration))
+        if not attempt.source_hash:
+            run_write(db_alias, lambda: versions.adopt(attempt.uuid, db_alias, author, versions.WORKER))
+        return versions.ensure_fit(migration, db_alias, attempt, author)
+    _tell_version(shard, db_alias)
+    run_write(db_alias, lambda: recorder.note_waiting(shard, db_alias, versions.WAITS))
+    if is_unwatched(attempt):
+        enqueue_watch(get_backend(migration), shard.key, db_alias, attempt)
+    return False
+
+
+def _tell_version(shard: MigrationShard, db_alias: str) -> None:
+    logger.warning(
+        "%s: this worker has another version of the file than the run is worked with, so shard %s waits for the next "
+        "watch",
+        shard.key,
+        shard.pk,
+        extra=get_fields(shard, db_alias, "other_version"),
+    )
 
 
 def watch(key: str, db_alias: str, attempt: str, due_at: str = "") -> None:
@@ -87,6 +125,17 @@ def watch(key: str, db_alias: str, attempt: str, due_at: str = "") -> None:
     backend = get_backend(migration or _make_nameless(key, stored.backend))
     # First of all: who is killed in what follows has seen to it that somebody else looks.
     if not enqueue_watch(backend, key, db_alias, stored) or migration is None:
+        return
+    author = Author("watch task", "worker", sender=type(migration))
+    if not versions.adopt_at_watch(stored, db_alias, author):
+        logger.warning(
+            "%s: this watch has a version of the file that was replaced, so it enqueues nothing; a watch of the "
+            "current version will, or a recovery that continues with this one",
+            key,
+            extra=logs.fields(event="other_version", key=key, db_alias=db_alias, attempt=attempt_uuid),
+        )
+        return
+    if not versions.ensure_fit(migration, db_alias, stored, author):
         return
     make_finish_if_due(migration, db_alias, attempt_uuid)
     for shard in _find_lost(migration, db_alias, attempt_uuid, now):
@@ -160,7 +209,7 @@ def _find_lost(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID,
     def is_lost(shard: MigrationShard) -> bool:
         if not is_claimable(shard):
             return False
-        if shard.status == MigrationShard.RUNNING:
+        if shard.status == MigrationShard.RUNNING or shard.waiting_for == versions.WAITS:
             return True
         since = max(shard.enqueued_at, shard.not_before or shard.enqueued_at)
         return (now - since).total_seconds() > patience

@@ -11,7 +11,7 @@ from typing import Final
 
 from django.db import connections
 
-from massmigration import logs, recorder
+from massmigration import logs, recorder, versions
 from massmigration.conf import conf
 from massmigration.database import is_document_store, is_transient
 from massmigration.definitions.base import BaseMigration, make_own
@@ -38,6 +38,7 @@ def work(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[], None] = lambda: None,
+    adopts: bool = True,
 ) -> None:
     """Work off the shards of an attempt in this process, until it ends or this process is to stop.
 
@@ -47,8 +48,13 @@ def work(
         attempt_uuid: The attempt; a record with another one is left alone.
         should_stop: Asked between batches and objects, and while waiting.
         on_progress: Called after each batch, and while waiting for other workers.
+        adopts: Whether this process has just started, so that its version of the file is the one to work with.
+
+    Raises:
+        VersionReplaced: The attempt is worked with another version of the file.
     """
     worker, migration = make_worker_name(), make_own(migration)
+    admission = versions.Admission(migration, db_alias, adopts=adopts)
     poll_seconds = POLL_SECONDS
     shard: MigrationShard | None = None
     failing_since: float | None = None
@@ -56,7 +62,7 @@ def work(
         try:
             if failing_since is not None and shard is not None:  # its lease is ours still, and would be waited for
                 release(shard, db_alias)
-            if not is_wanted(migration.key, db_alias, attempt_uuid):
+            if not is_wanted(migration.key, db_alias, attempt_uuid) or not admission.ask(attempt_uuid):
                 return
             shard = _claim_next(migration, db_alias, attempt_uuid, worker)
             if shard is not None:

@@ -10,6 +10,7 @@ from massmigration import record_cache, recorder, states
 from massmigration.conf import conf
 from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration, launching_attempt
+from massmigration.engine.fitting import get_purpose
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.rows import get_table, is_until_empty
 from massmigration.engine.sharding import plan_parts
@@ -42,7 +43,7 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
         "finished_at": timezone.now(),
     }
     if get_kind(migration) is None:
-        run_write(db_alias, lambda: _begin(shard, db_alias, author))
+        run_write(db_alias, lambda: _begin(shard, migration, db_alias, author))
         token = launching_attempt.set(shard.attempt_uuid)
         try:
             migration.launch(db_alias)
@@ -50,6 +51,7 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
             launching_attempt.reset(token)
         run_write(db_alias, lambda: recorder.advance_shard(shard, db_alias, **done))
         return
+    purpose = get_purpose(migration, db_alias)
     plan = plan_parts(migration, db_alias)
     until_empty = isinstance(migration, QuerysetMigration) and is_until_empty(migration, get_table(migration, db_alias))
     shards = [
@@ -76,6 +78,7 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
             total=plan.size.number,
             total_is_estimate=plan.size.is_estimate,
             until_empty=until_empty,
+            planned_for=purpose,
         )
         _move(shard, db_alias, author)
 
@@ -97,8 +100,9 @@ def _await_turn(shard: MigrationShard, db_alias: str, *, lock: bool = False) -> 
         raise RetryLater(TURN_SECONDS, f"its turn, behind {' and '.join(others)}")
 
 
-def _begin(shard: MigrationShard, db_alias: str, author: Author) -> None:
+def _begin(shard: MigrationShard, migration: BaseMigration, db_alias: str, author: Author) -> None:
     """Move the record to RUNNING, or raise FenceLost if it was paused or cancelled a moment ago."""
+    recorder.update_attempt(shard.attempt_uuid, db_alias, planned_for=get_purpose(migration, db_alias))
     _move(shard, db_alias, author)
     standing = record_cache.read_standing(shard.key, db_alias)
     if standing.status not in states.ACTIVE or standing.attempt_uuid != shard.attempt_uuid:

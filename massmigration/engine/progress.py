@@ -153,10 +153,18 @@ def get_progress(
         "started_by": attempt.started_by,
         "finished_at": attempt.finished_at,
         "log_path": attempt.log_path,
-        "warning": attempt.warning,
+        "warning": " ".join(filter(None, [attempt.warning, _describe_versions(attempt)])),
         "source_changed": bool(source_hash and attempt.source_hash and source_hash != attempt.source_hash),
     }
     return Progress(**base, **_sum(record, attempt, migration, db_alias))
+
+
+def _describe_versions(attempt: MigrationAttempt) -> str:
+    """Return a sentence if the attempt was not worked with one version of the file alone."""
+    if not attempt.former_hashes:
+        return ""
+    count = len(attempt.former_hashes) + 1
+    return f"The file was changed during the run, so its rows may have been migrated by {count} versions of it."
 
 
 def _sum(
@@ -184,6 +192,8 @@ def _sum(
     now = timezone.now()
     resting = [shard for shard in shards if shard.waiting_for and shard.not_before and shard.not_before > now]
     waiting = resting[0].waiting_for if resting else None
+    # Left alone by its worker, without a time from which on it is worked again: that may be a stall, too.
+    left = next((shard.waiting_for for shard in shards if shard.waiting_for and shard.not_before is None), None)
     result: dict[str, Any] = {
         "processed": processed,
         "changed": changed,
@@ -193,7 +203,7 @@ def _sum(
         "shards": len(ranges) if has_plan else None,
         "shards_done": sum(shard.status == MigrationShard.DONE for shard in ranges) if has_plan else None,
         "workers_alive": len({shard.worker for shard in live}),
-        "waiting_for": waiting if not is_over else None,
+        "waiting_for": waiting or left if not is_over else None,
         "rate": round(rate, 1) if rate else None,
         "last_progress_at": max(progress_times, default=None),
         "shard_rows": tuple(_get_shard_progress(shard) for shard in shards),

@@ -15,6 +15,7 @@ from massmigration.exceptions import (
     IllegalMove,
     LoadError,
     MassMigrationError,
+    VersionReplaced,
     WaitTimedOut,
 )
 
@@ -28,6 +29,7 @@ TERMINATED: Final = 143
 
 _OF_ERROR: Final[tuple[tuple[type[MassMigrationError], int], ...]] = (
     (DependencyNotApplied, STOPPED),
+    (VersionReplaced, STOPPED),
     (WaitTimedOut, STOPPED),
     (ConfigurationError, USAGE),
     (LoadError, USAGE),

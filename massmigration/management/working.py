@@ -50,14 +50,20 @@ class Work:
 
     def work(self) -> None:
         """Work in this process until the migration ends; on at the new attempt if somebody began one meanwhile."""
+        adopts = True
         while not self._interrupts.should_stop():
             attempt_uuid = self._find_attempt()
             if attempt_uuid is None:
                 return
-            self.work_at_attempt(attempt_uuid)
+            self.work_at_attempt(attempt_uuid, adopts=adopts)
+            adopts = False
 
-    def work_at_attempt(self, attempt_uuid: uuid.UUID) -> None:
+    def work_at_attempt(self, attempt_uuid: uuid.UUID, *, adopts: bool = True) -> None:
         """Work in this process until the attempt ends.
+
+        Args:
+            attempt_uuid: The attempt.
+            adopts: Whether this process has just started, so that its version of the file is the one to work with.
 
         Raises:
             MassMigrationError: The database failed.
@@ -70,6 +76,7 @@ class Work:
                 attempt_uuid,
                 should_stop=self._interrupts.should_stop,
                 on_progress=self._look,
+                adopts=adopts,
             )
         except (DatabaseError, InterfaceError) as error:
             command = wording.make_command("massmigrate", self._migration.key, self._db_alias)

@@ -222,6 +222,23 @@ def update_attempt(attempt_uuid: uuid.UUID, db_alias: str, **fields: Any) -> Non
     MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid).update(**clean_values(fields))
 
 
+def change_source(attempt: MigrationAttempt, db_alias: str, source_hash: str, former_hashes: dict[str, Any]) -> bool:
+    """Name the version of the file that an attempt is worked with from now on.
+
+    Args:
+        attempt: As it was read.
+        db_alias: The database.
+        source_hash: Hash of the version.
+        former_hashes: Those that it replaced.
+
+    Returns:
+        Whether nobody else has changed it since.
+    """
+    attempts = MigrationAttempt.objects.using(db_alias).filter(pk=attempt.uuid)
+    fields = {"source_hash": source_hash, "former_hashes": former_hashes or None}
+    return bool(update_if(attempts, {"source_hash": attempt.source_hash}, fields))
+
+
 def note_watch(attempt_uuid: uuid.UUID, db_alias: str, seen: datetime | None, due_at: datetime) -> bool:
     """Note when the next look at a run is due; return whether nobody else has done so since the caller read it.
 

@@ -130,7 +130,20 @@ def open_again(shard_ids: list[str], db_alias: str) -> None:
 def note_enqueued(shard: MigrationShard, db_alias: str) -> None:
     """Note that a ready shard was put on the queue once more."""
     ready = {"fence": shard.fence, "status": MigrationShard.READY}
-    update_if(_select([shard.pk], db_alias), ready, {"enqueued_at": timezone.now()})
+    update_if(_select([shard.pk], db_alias), ready, {"enqueued_at": timezone.now(), "waiting_for": ""})
+
+
+def note_waiting(shard: MigrationShard, db_alias: str, waiting_for: str) -> None:
+    """Note that a worker left a ready shard alone, so that the next watch enqueues it.
+
+    Args:
+        shard: As it was read.
+        db_alias: The database.
+        waiting_for: What it waits for.
+    """
+    ready = {"fence": shard.fence, "status": MigrationShard.READY}
+    fields = {"waiting_for": waiting_for, "not_before": None, "enqueued_at": timezone.now()}
+    update_if(_select([shard.pk], db_alias), ready, fields)
 
 
 def _select(shard_ids: Sequence[str], db_alias: str) -> QuerySet[MigrationShard]:
