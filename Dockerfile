@@ -2,6 +2,9 @@
 FROM python:3.13-slim
 
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPATH=/app PORT=8080
+# Elsewhere than on Cloud Run the image does not start: it would have DEBUG, and a key that everybody knows. To try it on
+# your own machine: docker run -e EXAMPLE_LOCAL=1
+ENV EXAMPLE_LOCAL=
 WORKDIR /app
 
 COPY requirements.txt ./
@@ -10,7 +13,7 @@ RUN pip install --no-cache-dir --requirement requirements.txt
 # From this source tree; with the release, which requirements.txt then names, leave the first line out.
 COPY massmigration massmigration
 COPY example_project example_project
-RUN python example_project/manage.py collectstatic --noinput
+RUN EXAMPLE_LOCAL=1 python example_project/manage.py collectstatic --noinput
 
 RUN useradd --system app
 USER app

@@ -52,6 +52,36 @@ def needs(*modules: str) -> None:
         pytest.importorskip(module, reason=f"{module} is not installed: pip install -r requirements/test.txt")
 
 
+def list_image(project: Path) -> list[str]:
+    """Return the files of a project that .dockerignore lets into the build of an image.
+
+    The rules are Docker's: patterns begin at the root, the last that matches a file or a folder above it decides.
+    https://docs.docker.com/build/concepts/context/#dockerignore-files
+    """
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [
+        (line.startswith("!"), _translate(line.lstrip("!"))) for line in lines if line and not line.startswith("#")
+    ]
+    found = []
+    for path in project.rglob("*"):
+        name, is_left_out = path.relative_to(project).as_posix(), False
+        for is_exception, pattern in rules:
+            if pattern.fullmatch(name):
+                is_left_out = not is_exception
+        if path.is_file() and not is_left_out:
+            found.append(name)
+    return found
+
+
+def _translate(pattern: str) -> re.Pattern[str]:
+    parts = {"**/": "(?:.*/)?", "*": "[^/]*"}
+    text = "".join(
+        parts.get(part, part if part.startswith("[") else re.escape(part))
+        for part in re.split(r"(\*\*/|\*|\[.*?\])", pattern.strip("/"))
+    )
+    return re.compile(f"{text}(?:/.*)?")
+
+
 def list_upload(directory: Path) -> list[str]:
     """Return the files that .gcloudignore lets through; it is written and read as .gitignore is."""
     git = ["git", "--git-dir", str(directory / "git"), "--work-tree", str(ROOT)]

@@ -14,7 +14,18 @@ import pytest
 from django.urls import reverse
 from packaging.requirements import Requirement
 
-from tests.deployment import KEY, MODULES, PLATFORMS, ROOT, get_environment, list_upload, manage, needs, read_yaml
+from tests.deployment import (
+    KEY,
+    MODULES,
+    PLATFORMS,
+    ROOT,
+    get_environment,
+    list_image,
+    list_upload,
+    manage,
+    needs,
+    read_yaml,
+)
 
 FLAVOURS = {"app.yaml": "requirements.txt", "app-djangae.yaml": "requirements/djangae.txt"}
 EXTRAS = {"app.yaml": {"cloudtasks", "logging"}, "app-djangae.yaml": {"djangae", "datastore", "logging"}}
@@ -69,7 +80,7 @@ def show_settings(**values: str) -> dict[str, Any]:
     """Return the settings of the example project in an environment with ``values``."""
     done = subprocess.run(
         [sys.executable, "-c", SHOW],
-        env=get_environment(ROOT, DJANGO_SETTINGS_MODULE="config.settings", **values),
+        env=get_environment(ROOT, DJANGO_SETTINGS_MODULE="config.settings", **{"EXAMPLE_LOCAL": "1", **values}),
         capture_output=True,
         encoding="utf-8",
         timeout=60,
@@ -239,6 +250,76 @@ def test_it_refuses_to_start_with_one_sentence(values, sentence):
     if "secret" in sentence:
         assert "gcloud secrets create" in last
         assert "roles/secretmanager.secretAccessor" in last
+
+
+def get_image_variables() -> dict[str, str]:
+    """Return what ENV in the Dockerfile sets."""
+    lines = re.findall(r"(?m)^ENV (.+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    return dict(pair.split("=", 1) for line in lines for pair in line.split())
+
+
+LOCAL_ONLY = (
+    "django.core.exceptions.ImproperlyConfigured: These settings are for one's own machine: they have DEBUG and a "
+)
+
+
+@pytest.mark.parametrize(
+    ("command", "is_image"),
+    [
+        (["-c", "import config.wsgi"], False),
+        (["-c", "import config.wsgi"], True),
+        (["example_project/manage.py", "check"], True),
+        (["-m", "django", "check"], False),
+    ],
+    ids=["a server elsewhere", "an image elsewhere", "manage.py in an image elsewhere", "django elsewhere"],
+)
+def test_elsewhere_it_does_not_start_with_debug_and_a_key_that_everybody_knows(command, is_image):
+    variables = {
+        name: value for name, value in get_image_variables().items() if is_image and name.startswith("EXAMPLE")
+    }
+    values = {"DJANGO_SETTINGS_MODULE": "config.settings", **variables}
+
+    def run(**more: str) -> subprocess.CompletedProcess[str]:
+        environment = get_environment(ROOT, **{**values, **more})
+        return subprocess.run(
+            [sys.executable, *command], env=environment, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60
+        )
+
+    done = run()
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(LOCAL_ONLY)
+    assert "EXAMPLE_LOCAL=1" in last
+    assert run(EXAMPLE_LOCAL="1").returncode == 0
+
+
+def test_manage_py_on_ones_own_machine_needs_no_word():
+    assert manage(ROOT, "check").returncode == 0
+
+
+def test_the_image_is_built_from_what_the_site_needs_and_nothing_else(tmp_path):
+    needed = {name for name in list_upload(tmp_path / "clean") if re.match("massmigration/|example_project/", name)}
+    assert needed | {"requirements.txt"} == set(list_image(ROOT)) - {"Dockerfile"}
+    hostile = [
+        ".env",
+        ".git/config",
+        "env.yaml",
+        "key.json",
+        "tests/settings.py",
+        "example_project/db.sqlite3",
+        "example_project/db.sqlite3-wal",
+        "example_project/.env",
+        "example_project/data/logs/run.log",
+        "example_project/places/__pycache__/models.cpython-313.pyc",
+        "massmigration/debug.log",
+        "massmigration/backends/.ruff_cache/x",
+    ]
+    kept = ["massmigration/__init__.py", "example_project/data/countries.csv", "requirements.txt"]
+    for name in (*hostile, *kept):
+        path = tmp_path / "project" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("secret")
+    assert sorted(list_image(tmp_path / "project")) == sorted(kept)
 
 
 def test_secrets_are_read_from_secret_manager():

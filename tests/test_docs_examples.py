@@ -98,6 +98,7 @@ def runs(tmp_path_factory) -> dict[str, dict[str, object]]:
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "config.settings",
+        "EXAMPLE_LOCAL": "1",
         "EXAMPLE_DB": str(directory / "db.sqlite3"),
         "PYTHONPATH": os.pathsep.join((str(project), str(ROOT))),
         "PYTHONUTF8": "1",

@@ -11,6 +11,10 @@ from config.secrets import get_secret
 DJANGAE_APPS = ["djangae", "djangae.tasks"]
 DJANGAE_MIDDLEWARE = "djangae.tasks.middleware.TaskEnvironmentMiddleware"
 
+LOCAL_ONLY = (
+    "These settings are for one's own machine: they have DEBUG and a secret key that everybody knows. Deploy to App "
+    "Engine or Cloud Run, where others replace them, or set EXAMPLE_LOCAL=1 where nobody but you can reach the site."
+)
 NO_DATABASE = (
     "No database is named: SQLite would be lost with the instance. Set EXAMPLE_POSTGRES to the name of a database on "
     "Cloud SQL, or EXAMPLE_DATASTORE to 1, in app.yaml or with --set-env-vars."

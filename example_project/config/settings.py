@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured
+
 from config import google, logging
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -26,6 +28,9 @@ if os.environ.get("EXAMPLE_DATASTORE"):
 
 DATA_DIR = DATABASE_PATH.parent / "data"  # what load_cities writes beside the database
 
+# manage.py says EXAMPLE_LOCAL=1, a server has to be told. What follows is for nobody else to reach.
+if not (google.is_here() or os.environ.get("EXAMPLE_LOCAL")):
+    raise ImproperlyConfigured(google.LOCAL_ONLY)
 SECRET_KEY = "for this demonstration only"
 DEBUG = True
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
