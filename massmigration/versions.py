@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from django.utils import timezone
 
-from massmigration import logs, recorder, states
+from massmigration import recorder, states
 from massmigration.conf import conf
 from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration
@@ -117,7 +117,7 @@ def _may_return(how: dict[str, Any], shards: Sequence[MigrationShard]) -> bool:
         return False
     signs = [moment for shard in shards for moment in (shard.last_progress_at, shard.finished_at) if moment]
     quiet_since = max([how["at"], *(moment.timestamp() for moment in signs)])
-    return now.timestamp() - quiet_since > RETURN_ROUNDS * conf.watch_seconds
+    return bool(now.timestamp() - quiet_since > RETURN_ROUNDS * conf.watch_seconds)
 
 
 def ensure_fit(migration: BaseMigration, db_alias: str, attempt: MigrationAttempt, author: Author) -> bool:
@@ -142,8 +142,19 @@ def ensure_fit(migration: BaseMigration, db_alias: str, attempt: MigrationAttemp
         return True
     else:
         return True
-    fields = {"detail": sentence, "reason": states.OPERATION_ERROR, "error": sentence, "cause": logs.Cause()}
-    run_write(db_alias, lambda: recorder.move(attempt.key, db_alias, "fail", author, of_attempt=attempt.uuid, **fields))
+    run_write(
+        db_alias,
+        lambda: recorder.move(
+            attempt.key,
+            db_alias,
+            "fail",
+            author,
+            of_attempt=attempt.uuid,
+            detail=sentence,
+            reason=states.OPERATION_ERROR,
+            error=sentence,
+        ),
+    )
     return False
 
 
