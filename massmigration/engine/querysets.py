@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from django.db import connections
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.db.models.query import ModelIterable
 
 from massmigration.database import is_document_store, is_transient
-from massmigration.engine.keyfilters import chunk_keys, get_key_fields, is_after, is_among, is_from, is_upto
+from massmigration.engine.keyfilters import chunk_keys, is_after, is_among, is_from, is_upto
 from massmigration.engine.keys import KeyCodec
+from massmigration.engine.locking import has_schema, list_keys, lock_query, lock_rows
 from massmigration.exceptions import InvalidDefinition
 from massmigration.redaction import get_message
 
@@ -140,36 +141,60 @@ class Table:
         Reads nothing but the index of the primary key, whatever the queryset's filter is.
         """
         ahead = keys.narrow(self.keys).order_by("pk")
-        found = self._list_keys(ahead[window - 1 : window])
+        found = list_keys(ahead[window - 1 : window])
         return found[0] if found else None
 
-    def read_keys(self, keys: KeyRange, limit: int, *, lock: bool) -> Reading:
-        """Return the keys of at most ``limit`` matching rows, in order; locked if asked for."""
-        rows = self._order(keys.narrow(self.queryset).select_related(None), lock=lock and self._locks_itself)
-        values = self._list_keys(rows[:limit])
-        reading = Reading(list(dict.fromkeys(values)), values[-1] if values else None, len(values) >= limit)
-        if lock and not self._locks_itself and values:
-            self._lock(reading.rows)
-            found = self._list_keys(self._select(reading.rows).order_by("pk"))
-            reading = reading._replace(rows=list(dict.fromkeys(found)))
-        return reading
+    def read_keys(self, keys: KeyRange, limit: int, *, lock: bool = False, is_counted: bool = False) -> Reading:
+        """Return the keys of at most ``limit`` matching rows, in order; arguments as ``read_objects``."""
+        if lock:
+            rows, reading = self._lock_rows(keys, limit, is_counted=is_counted)
+            return reading._replace(rows=list(dict.fromkeys(list_keys(rows))))
+        values = list_keys(keys.narrow(self.queryset).select_related(None).order_by("pk")[:limit])
+        return Reading(list(dict.fromkeys(values)), values[-1] if values else None, len(values) >= limit)
 
-    def read_objects(self, keys: KeyRange, limit: int, *, lock: bool) -> Reading:
-        """Return at most ``limit`` matching objects, in order, each once although a join may repeat it."""
-        if lock and not self._locks_itself:
-            # GROUP BY cannot be locked, and a child's row lies in two tables: so lock first, read afterwards.
-            reading = self.read_keys(keys, limit, lock=False)
-            rows = self.read_listed(reading.rows, lock=True) if reading.rows else []
-        else:
-            rows = list(self._order(keys.narrow(self.queryset), lock=lock)[:limit])
-            reading = Reading([], rows[-1].pk if rows else None, len(rows) >= limit)
-        return reading._replace(rows=_drop_repeated(rows))
+    def read_objects(self, keys: KeyRange, limit: int, *, lock: bool = False, is_counted: bool = False) -> Reading:
+        """Return at most ``limit`` matching objects, in order, each once although a join may repeat it.
+
+        Args:
+            keys: Where to look.
+            limit: How many at most; of locked ones a few more, if the site inserted them a moment ago.
+            lock: Whether to lock them; to be called in a transaction.
+            is_counted: Whether the range ends with a key that ``find_window_end`` has found, and holds no more than
+                ``limit`` keys.
+        """
+        if lock:
+            locked, reading = self._lock_rows(keys, limit, is_counted=is_counted)
+            return reading._replace(rows=_drop_repeated(list(locked)))
+        rows = list(keys.narrow(self.queryset).order_by("pk")[:limit])
+        return Reading(_drop_repeated(rows), rows[-1].pk if rows else None, len(rows) >= limit)
 
     def read_listed(self, values: list[Any], *, lock: bool = False) -> list[Any]:
         """Return the matching objects that have one of these keys, in order; locked if asked for."""
         if lock:
-            self._lock(values)
+            values = lock_rows(self.queryset.model, values, self.alias)
         return _drop_repeated(list(self._select(values).order_by("pk")))
+
+    def _lock_rows(self, keys: KeyRange, limit: int, *, is_counted: bool) -> tuple[QuerySet[Any], Reading]:
+        """Return a query for the rows of a batch, which locks them or finds them locked, and how far it looks.
+
+        PostgreSQL returns a row that it had to wait for in its old place, but as it is by then: with another key, if
+        the site has changed it (https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED). So
+        the cursor comes from a look that locks nothing, and the rows that are locked lie between the old cursor and
+        the new one: a row whose key has moved ahead is not among them, but is met in its turn.
+        """
+        if is_counted and self.locks_ranges:
+            return self._lock_query(keys.narrow(self.queryset)), Reading([], keys.upto, is_full=False)
+        reading = self.read_keys(keys, limit)
+        if not self._locks_itself:
+            # GROUP BY cannot be locked, and a child's row lies in two tables: so lock first, read afterwards.
+            locked = lock_rows(self.queryset.model, reading.rows, self.alias) if reading.rows else []
+            return self._select(locked).order_by("pk"), reading
+        # A list that is long is slower than the range, of which most rows match then.
+        rows = self.queryset if len(reading.rows) > limit // 2 else self._select(reading.rows)
+        return self._lock_query(KeyRange(keys.after, reading.last).narrow(rows)), reading
+
+    def _lock_query(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return lock_query(rows.order_by("pk"))
 
     def select_batch(self, values: list[Any]) -> QuerySet[Any]:
         """Return the rows of a batch as a queryset, for statements of the author's own.
@@ -189,7 +214,7 @@ class Table:
         if not self._select_range(values).exists():  # nearly always, and quicker asked than for each key
             return 0
         chunks = chunk_keys(self.queryset.model, values, connections[self.alias])
-        return sum(len(set(self._list_keys(self._select(chunk)))) for chunk in chunks)
+        return sum(len(set(list_keys(self._select(chunk)))) for chunk in chunks)
 
     def check_readable(self, key: str) -> None:
         """Raise InvalidDefinition if a document store cannot read the queryset in the order of its keys.
@@ -200,8 +225,8 @@ class Table:
         if not is_document_store(self.alias):
             return
         try:
-            for first in self._list_keys(self.queryset.order_by("pk")[:1]):
-                self._list_keys(KeyRange(first, None).narrow(self.queryset).order_by("pk")[:1])
+            for first in list_keys(self.queryset.order_by("pk")[:1]):
+                list_keys(KeyRange(first, None).narrow(self.queryset).order_by("pk")[:1])
         except Exception as error:
             if is_transient(error):
                 raise
@@ -220,45 +245,15 @@ class Table:
     def _select(self, values: Sequence[Any]) -> QuerySet[Any]:
         return self.queryset.filter(is_among(self.queryset.model, values))
 
-    def _list_keys(self, rows: QuerySet[Any]) -> list[Any]:
-        """Return the keys of rows; column by column, because Django cannot lock what selects a composite key."""
-        fields = get_key_fields(rows.model)
-        if len(fields) == 1:
-            return [key for (key,) in rows.values_list("pk")]
-        return list(map(tuple, rows.values_list(*(field.attname for field in fields))))
+    @property
+    def locks_ranges(self) -> bool:
+        """Whether one query can lock the rows of a range, none of which it repeats."""
+        return self._locks_itself and len(self.queryset.query.alias_map) <= 1
 
     @property
     def _locks_itself(self) -> bool:
         model = self.queryset.model
-        return not self.is_grouped and not model._meta.parents and not _has_schema(model)
-
-    def _order(self, rows: QuerySet[Any], *, lock: bool) -> QuerySet[Any]:
-        rows = rows.order_by("pk")
-        if not lock:
-            return rows
-        # FOR UPDATE OF takes no schema's name: such a table is locked by a statement that reads nothing else.
-        of = () if _has_schema(rows.model) else ("self",)
-        return rows.select_for_update(of=of, no_key=self._has_no_key)
-
-    @property
-    def _has_no_key(self) -> bool:
-        return bool(connections[self.alias].features.has_select_for_no_key_update)
-
-    def _lock(self, values: list[Any]) -> None:
-        model = self.queryset.model
-        for table in (model, *model._meta.all_parents):
-            link = None if table is model else model._meta.get_ancestor_link(table)
-            chosen = values
-            if link is not None and not link.primary_key:
-                mine: QuerySet[Any] = QuerySet(model, using=self.alias).filter(is_among(model, values))
-                chosen = list(mine.values_list(link.attname, flat=True))
-            rows = self._order(QuerySet(table, using=self.alias).filter(is_among(table, chosen)), lock=True)
-            self._list_keys(rows)
-
-
-def _has_schema(model: type[Model]) -> bool:
-    """Return whether ``db_table`` names a schema by the quotes in it, as ``"schema"."table"`` does."""
-    return '"."' in model._meta.db_table
+        return not self.is_grouped and not model._meta.parents and not has_schema(model)
 
 
 def _drop_repeated(objects: list[Any]) -> list[Any]:

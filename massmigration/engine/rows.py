@@ -50,13 +50,17 @@ class QuerysetKind(Kind):
             None if after is None else codec.decode(after),
             None if shard.upper is None else codec.decode(shard.upper),
         )
+        has_windows, counts = self.table.has_windows, self.locks and self.table.locks_ranges
         while True:
             began_at = time.monotonic()
-            end = self.table.find_window_end(keys, max(pacer.window, limit)) if self.table.has_windows else None
-            reading = self._read(keys if end is None else KeyRange(keys.after, end), limit)
+            window = max(pacer.window, limit) if has_windows else limit
+            end = self.table.find_window_end(keys, window) if has_windows or counts else None
+            is_counted = end is not None and window <= limit
+            reading = self._read(keys if end is None else KeyRange(keys.after, end), limit, is_counted=is_counted)
             now = time.monotonic()
-            if self.table.has_windows:
-                pacer.note_window(reading.is_full, now - began_at)
+            if has_windows:  # a window that is known to hold a batch at most is read with one query less
+                is_full = reading.is_full or (is_counted and len(reading.rows) > limit * 3 // 4)
+                pacer.note_window(is_full, now - began_at)
             if reading.rows or end is None or now - started_at > self.batch_seconds:
                 break
             keys = KeyRange(end if not reading.is_full else reading.last, keys.upto)
@@ -78,8 +82,8 @@ class QuerysetKind(Kind):
     def _get_key(self, row: Any) -> Any:
         return row.pk
 
-    def _read(self, keys: KeyRange, limit: int) -> Reading:
-        return self.table.read_objects(keys, limit, lock=self.locks)
+    def _read(self, keys: KeyRange, limit: int, *, is_counted: bool) -> Reading:
+        return self.table.read_objects(keys, limit, lock=self.locks, is_counted=is_counted)
 
     def _read_listed(self, values: list[Any]) -> list[Any]:
         return self.table.read_listed(values, lock=self.locks)
@@ -186,8 +190,8 @@ class BatchKind(QuerysetKind):
     def _get_key(self, row: Any) -> Any:
         return row
 
-    def _read(self, keys: KeyRange, limit: int) -> Reading:
-        return self.table.read_keys(keys, limit, lock=self.locks)
+    def _read(self, keys: KeyRange, limit: int, *, is_counted: bool) -> Reading:
+        return self.table.read_keys(keys, limit, lock=self.locks, is_counted=is_counted)
 
     def _read_listed(self, values: list[Any]) -> list[Any]:
         return [row.pk for row in self.table.read_listed(values, lock=self.locks)]

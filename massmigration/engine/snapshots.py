@@ -14,6 +14,7 @@ from django.db.models import Field, Model, QuerySet
 
 from massmigration.database import is_document_store
 from massmigration.engine.keyfilters import chunk_keys, get_key_fields, is_among
+from massmigration.engine.locking import has_schema, lock_query, lock_rows
 
 _IMMUTABLE: Final = (
     str, int, float, bool, bytes, Decimal, uuid.UUID, datetime.date, datetime.time, datetime.timedelta, type(None),
@@ -123,21 +124,14 @@ class Snapshot:
                 stored |= {row.pk: tuple(map(row.__dict__.get, names)) for row in rows}
                 continue
             if connections[alias].features.has_select_for_update:  # else the site may write until we do
-                rows = rows.order_by("pk").select_for_update(of=_get_locked(model))
+                if model._meta.parents or has_schema(model):
+                    lock_rows(model, keys, alias)
+                else:
+                    rows = lock_query(rows.order_by("pk"))
             for row in rows.values_list(*keys_of_row, *names):  # Django cannot lock what selects a composite key
                 parts = row[: len(keys_of_row)]
                 stored[parts if len(parts) > 1 else parts[0]] = row[len(parts) :]
         return {pk for pk, loaded in expected if not _is_as_before(stored.get(pk), tuple(map(loaded.get, names)))}
-
-
-def _get_locked(model: type[Model]) -> tuple[str, ...]:
-    """Return what of a row to lock: its own table, and those of its multi-table parents."""
-    links = []
-    for parent in model._meta.all_parents:
-        link = model._meta.get_ancestor_link(parent)
-        if link is not None and link.model is model:
-            links.append(link.name)
-    return ("self", *links)
 
 
 def _take(obj: Model, columns: Sequence[str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from massmigration.engine.columns import (
     takes_expressions,
 )
 from massmigration.engine.keyfilters import SQLITE_PARAMETERS, get_key_fields
+from massmigration.engine.locking import list_tables
 from massmigration.exceptions import InvalidDefinition
 
 NEW: Final = "massmigration_new"
@@ -86,7 +87,9 @@ def write_objects(objects: Sequence[Model], fields: Sequence[Field[Any, Any]], a
     by_table: dict[type[Model], list[Field[Any, Any]]] = defaultdict(list)
     for field in fields:
         by_table[field.model._meta.concrete_model or field.model].append(field)
-    for table, its_fields in by_table.items():
+    for table in list_tables(type(objects[0])):
+        if not (its_fields := by_table[table]):
+            continue
         pk_fields = get_key_fields(table)
         rows = [
             [

@@ -104,13 +104,13 @@ def test_a_locked_row_makes_the_site_wait_for_the_batch():
                 self.edited.append(City.objects.using(db_alias).get(pk=pk).slug)
                 connections.close_all()
 
-            self.thread = threading.Thread(target=rename)
+            type(self).thread = threading.Thread(target=rename)
             self.thread.start()
 
     make_cities("postgres")
     migration = make(Migration)
     assert run(migration, "postgres").status == "applied"
-    migration.thread.join()
+    Migration.thread.join()
     city = City.objects.using("postgres").get(note="by the site")
     assert Migration.edited == ["city 5"]
     assert (city.name, city.slug) == ("Renamed", "city 5")
