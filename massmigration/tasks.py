@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -14,26 +13,22 @@ from django.utils import timezone
 
 from massmigration import logs, recorder, versions
 from massmigration.backends.base import RUN_SHARD, BaseBackend, get_backend
-from massmigration.conf import conf
 from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine import slice as slices
 from massmigration.engine.finish import make_finish_if_due
-from massmigration.engine.leases import claim, get_max_workers, is_claimable, is_live, make_worker_name, release
+from massmigration.engine.leases import claim, get_max_workers, is_claimable, make_worker_name, release
 from massmigration.engine.lines import get_fields
 from massmigration.engine.sharding import split_largest
 from massmigration.exceptions import LoadError
 from massmigration.loader import get_loader
+from massmigration.lost import find_lost, take_free_places
 from massmigration.models import MigrationShard
 from massmigration.record_cache import is_wanted
 from massmigration.recorder import Author
 from massmigration.watching import enqueue_watch, is_superseded, is_unwatched
 
 logger = logging.getLogger("massmigration")
-
-QUEUE_PATIENCE: Final = 10
-"""After so many rounds of the watch a task that waits behind others is believed lost, and enqueued once more."""
-
 
 CLOCK_MARGIN_SECONDS: Final = 0.5
 """So far the clocks of two machines may be apart."""
@@ -138,7 +133,8 @@ def watch(key: str, db_alias: str, attempt: str, due_at: str = "") -> None:
     if not versions.ensure_fit(migration, db_alias, stored, author):
         return
     make_finish_if_due(migration, db_alias, attempt_uuid)
-    for shard in _find_lost(migration, db_alias, attempt_uuid, now):
+    record = recorder.get_record(key, db_alias)
+    for shard in find_lost(migration, db_alias, attempt_uuid, record.moved_at if record else now, now):
         logger.warning(
             "%s: shard %s has lost its worker or its task, and is enqueued again",
             key,
@@ -179,7 +175,7 @@ def _find_next(shard: MigrationShard, migration: BaseMigration, db_alias: str, o
     shards = recorder.get_shards(shard.attempt_uuid, db_alias)
     ready = [other for other in shards if other.status == MigrationShard.READY]
     if shard.kind != MigrationShard.RANGE:
-        return _take_free_places(ready, shards, migration, db_alias)
+        return take_free_places(ready, shards, migration, db_alias)
     if not ready:
         new = split_largest(migration, shards, db_alias)
         return [new] if new is not None else []
@@ -188,33 +184,7 @@ def _find_next(shard: MigrationShard, migration: BaseMigration, db_alias: str, o
     if get_max_workers(migration, db_alias) is None:
         return []  # all of them have tasks of their own,
     # as those have that rest; but others were turned away, or wait for a place.
-    return _take_free_places(list(filter(is_claimable, ready)), shards, migration, db_alias)
-
-
-def _take_free_places(
-    ready: Sequence[MigrationShard], shards: Sequence[MigrationShard], migration: BaseMigration, db_alias: str
-) -> list[MigrationShard]:
-    bound = get_max_workers(migration, db_alias)
-    return list(ready if bound is None else ready[: max(0, bound - sum(map(is_live, shards)))])
-
-
-def _find_lost(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, now: datetime) -> list[MigrationShard]:
-    shards = recorder.get_shards(attempt_uuid, db_alias)
-    quick = conf.watch_seconds / 2
-    # A queue that delivers one task at a time calls us between two visits: then nobody works, and nothing is lost.
-    worked_at = max((shard.last_progress_at for shard in shards if shard.last_progress_at), default=None)
-    is_idle = not any(map(is_live, shards)) and (worked_at is None or (now - worked_at).total_seconds() > quick)
-    patience = quick if is_idle else conf.watch_seconds * QUEUE_PATIENCE
-
-    def is_lost(shard: MigrationShard) -> bool:
-        if not is_claimable(shard):
-            return False
-        if shard.status == MigrationShard.RUNNING or shard.waiting_for == versions.WAITS:
-            return True
-        since = max(shard.enqueued_at, shard.not_before or shard.enqueued_at)
-        return (now - since).total_seconds() > patience
-
-    return _take_free_places(list(filter(is_lost, shards)), shards, migration, db_alias)
+    return take_free_places(list(filter(is_claimable, ready)), shards, migration, db_alias)
 
 
 def _enqueue(backend: BaseBackend, shard: MigrationShard, db_alias: str, visit: str = "") -> None:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from django.db import OperationalError
+from django.db.models import F
 from django.utils import timezone
 
 from massmigration import api, executor, recorder, states, tasks
@@ -14,7 +15,7 @@ from massmigration.backends.base import RUN_SHARD, WATCH, get_backend
 from massmigration.engine.leases import release
 from massmigration.exceptions import BackendUnreachable, ConfigurationError
 from massmigration.loader import clear_loader
-from massmigration.models import MigrationAttempt, MigrationShard
+from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
 from massmigration.watching import enqueue_watch
 from tests.conftest import needs_postgres
 from tests.engine.support import AUTHOR
@@ -169,20 +170,120 @@ def test_a_shard_whose_worker_died_is_enqueued_again_when_its_lease_ends(begin, 
     finish(queue, attempt_uuid, db_alias)
 
 
+def add_waiting(attempt_uuid, db_alias, count, seconds):
+    """Add shards that were enqueued so many seconds ago, and whose tasks wait in the queue."""
+    at = timezone.now() - timedelta(seconds=seconds)
+    rows = MigrationShard.objects.using(db_alias)
+    rows.filter(attempt_uuid=attempt_uuid).update(enqueued_at=at)
+    rows.bulk_create(
+        MigrationShard(
+            id=MigrationShard.make_id(attempt_uuid, "range", 1, number),
+            attempt_uuid=attempt_uuid,
+            key=KEY,
+            kind="range",
+            number=number,
+            lower=str(-number),
+            upper=str(-number + 1),
+            enqueued_at=at,
+        )
+        for number in range(1000, 1000 + count)
+    )
+
+
+def set_shards(attempt_uuid, db_alias, numbers, **fields):
+    rows = MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid, number__in=list(numbers))
+    assert rows.update(**fields) == len(numbers)
+
+
+def keep_working(attempt_uuid, db_alias, workers):
+    """Let so many shards be worked on at this moment."""
+    now = timezone.now()
+    fields = {"status": "running", "lease_expires_at": now + timedelta(seconds=30), "last_progress_at": now}
+    set_shards(attempt_uuid, db_alias, range(1000, 1000 + workers), **fields)
+
+
+def look(attempt_uuid, db_alias):
+    """Call the watch as if its time had come."""
+    recorder.update_attempt(attempt_uuid, db_alias, watch_due_at=timezone.now())
+    tasks.watch(KEY, db_alias, str(attempt_uuid))
+
+
+def get_warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("hours", [1, 20])
+def test_a_thousand_shards_that_wait_behind_sixteen_workers_are_not_lost(begin, queue, db_alias, caplog, hours):
+    attempt_uuid, workers = begin(), get_places(db_alias, 16)
+    lose_tasks(queue)
+    add_waiting(attempt_uuid, db_alias, 1000, hours * 3600)
+    for _ in range(3):
+        keep_working(attempt_uuid, db_alias, workers)
+        look(attempt_uuid, db_alias)
+    assert get_waiting(queue, RUN_SHARD) == []
+    assert get_warnings(caplog) == []
+
+
 @needs_postgres
 @pytest.mark.parametrize("db_alias", ["postgres"])
-def test_while_others_work_a_long_wait_behind_them_is_no_loss(begin, queue, db_alias):
+@pytest.mark.parametrize("ended", ["running", "done"])
+def test_a_shard_that_many_others_overtake_has_lost_its_task(begin, queue, db_alias, caplog, ended):
     attempt_uuid = begin()
-    busy = get_ranges(attempt_uuid, db_alias)[0]
     lose_tasks(queue)
-    turn_clock(attempt_uuid, db_alias, 300)
-    assert recorder.claim_shard(busy, db_alias, "busy worker", 30, None)
-    tasks.watch(KEY, db_alias, str(attempt_uuid))
-    assert not get_waiting(queue, RUN_SHARD)
-    turn_clock(attempt_uuid, db_alias, 400)
-    recorder.renew_lease(busy.pk, busy.fence, db_alias, timezone.now() + timedelta(seconds=30))
-    tasks.watch(KEY, db_alias, str(attempt_uuid))
-    assert len(get_waiting(queue, RUN_SHARD)) == 3, "but a very long one is"
+    add_waiting(attempt_uuid, db_alias, 1000, 3600)
+    keep_working(attempt_uuid, db_alias, 16)
+    later = timezone.now() - timedelta(seconds=3600 - 590)
+    set_shards(attempt_uuid, db_alias, [1015], status=ended, enqueued_at=later)
+    look(attempt_uuid, db_alias)
+    assert get_waiting(queue, RUN_SHARD) == [], "a queue keeps no strict order"
+    set_shards(attempt_uuid, db_alias, [1015], enqueued_at=later + timedelta(seconds=20))
+    live = 16 if ended == "running" else 15
+    look(attempt_uuid, db_alias)
+    found = [arguments["shard_id"] for arguments in get_waiting(queue, RUN_SHARD)]
+    assert len(found) == len(set(found)) == len(get_warnings(caplog)) == live, "as many at once as can be worked on"
+    look(attempt_uuid, db_alias)
+    found = [arguments["shard_id"] for arguments in get_waiting(queue, RUN_SHARD)]
+    assert len(found) == len(set(found)) == 2 * live, "and then the next ones"
+
+
+@needs_postgres
+@pytest.mark.parametrize("db_alias", ["postgres"])
+def test_a_shard_that_has_waited_for_a_day_is_enqueued_again_whatever_others_do(begin, queue, db_alias):
+    attempt_uuid = begin()
+    lose_tasks(queue)
+    add_waiting(attempt_uuid, db_alias, 20, 25 * 3600)
+    keep_working(attempt_uuid, db_alias, 2)
+    look(attempt_uuid, db_alias)
+    assert len(get_waiting(queue, RUN_SHARD)) == 2
+
+
+@needs_postgres
+@pytest.mark.parametrize("db_alias", ["postgres"])
+def test_a_shard_whose_worker_died_is_enqueued_once_although_its_task_waits_long(begin, queue, db_alias, caplog):
+    attempt_uuid = begin("max_workers = 3")
+    lose_tasks(queue)
+    add_waiting(attempt_uuid, db_alias, 100, 3600)
+    gone = timezone.now() - timedelta(seconds=200)
+    set_shards(attempt_uuid, db_alias, [1050], status="running", lease_expires_at=gone)
+    for _ in range(5):
+        keep_working(attempt_uuid, db_alias, 2)
+        look(attempt_uuid, db_alias)
+    (arguments,) = get_waiting(queue, RUN_SHARD)
+    assert arguments["shard_id"] == MigrationShard.make_id(attempt_uuid, "range", 1, 1050)
+    assert len(get_warnings(caplog)) == 1
+
+
+def test_tasks_that_wait_for_hours_behind_another_migration_do_not_multiply(begin, queue, db_alias):
+    attempt_uuid, step = begin(), timedelta(seconds=60)
+    lose_tasks(queue)
+    for _ in range(180):
+        MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid).update(
+            enqueued_at=F("enqueued_at") - step, last_progress_at=F("last_progress_at") - step
+        )
+        MigrationRecord.objects.using(db_alias).update(moved_at=F("moved_at") - step)
+        look(attempt_uuid, db_alias)
+    found = [arguments["shard_id"] for arguments in get_waiting(queue, RUN_SHARD)]
+    assert 4 <= found.count(found[0]) <= 12, "each time after twice as long, in three hours"
 
 
 @needs_postgres
@@ -363,6 +464,7 @@ def test_a_queue_that_is_down_for_the_watch(begin, queue, db_alias, monkeypatch)
 
 BREAKS = """\
 from django.db import OperationalError
+from django.db.models import F
 from massmigration.models import MigrationShard
 from massmigration import MapperMigration
 from tests.testapp.models import City

@@ -128,8 +128,8 @@ def open_again(shard_ids: list[str], db_alias: str) -> None:
 
 
 def note_enqueued(shard: MigrationShard, db_alias: str) -> None:
-    """Note that a ready shard was put on the queue once more."""
-    ready = {"fence": shard.fence, "status": MigrationShard.READY}
+    """Note that a shard that nobody works on was put on the queue again."""
+    ready = {"fence": shard.fence, "status": shard.status}
     update_if(_select([shard.pk], db_alias), ready, {"enqueued_at": timezone.now(), "waiting_for": ""})
 
 
