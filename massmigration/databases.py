@@ -8,6 +8,19 @@ from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import DatabaseNotAllowed
 
 
+def get_aliases() -> list[str]:
+    """Return the aliases that may have records: all but replicas, whose rows are those of another alias.
+
+    ``TEST.MIRROR`` marks a replica, as for Django's own test runner, or the routers admit no tables of ours to it.
+    """
+    return [alias for alias in connections if _is_migrated(alias, "massmigration")]
+
+
+def _is_migrated(db_alias: str, app_label: str) -> bool:
+    is_mirror = bool(connections[db_alias].settings_dict.get("TEST", {}).get("MIRROR"))
+    return not is_mirror and bool(router.allow_migrate(db_alias, app_label))
+
+
 def get_database_aliases(migration: BaseMigration) -> list[str]:
     """Return the aliases that a migration may run on.
 
@@ -19,12 +32,7 @@ def get_database_aliases(migration: BaseMigration) -> list[str]:
     """
     if migration.allowed_db_aliases is not None:
         return [alias for alias in connections if alias in migration.allowed_db_aliases]
-    return [
-        alias
-        for alias in connections
-        if not connections[alias].settings_dict.get("TEST", {}).get("MIRROR")
-        and router.allow_migrate(alias, migration.app_label)
-    ]
+    return [alias for alias in connections if _is_migrated(alias, migration.app_label)]
 
 
 def check_alias(db_alias: str) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS
 
 from massmigration import recorder, states
-from massmigration.databases import check_alias, get_database_aliases
+from massmigration.databases import check_alias, get_aliases, get_database_aliases
 from massmigration.definitions.base import BaseMigration, as_key
 from massmigration.engine import progress
 from massmigration.engine.progress import Progress
@@ -79,7 +79,7 @@ def get_all_progress(db_aliases: Iterable[str] | None = None) -> list[Progress]:
         db_aliases: Only these databases; None for all.
     """
     loader = get_loader()
-    wanted = list(connections) if db_aliases is None else list(db_aliases)
+    wanted = get_aliases() if db_aliases is None else list(db_aliases)
     for alias in wanted:
         check_alias(alias)
     with_tables = [alias for alias in wanted if recorder.has_tables(alias)]

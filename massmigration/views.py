@@ -23,7 +23,7 @@ from massmigration.backends.callers import check_cron_caller, check_task_caller
 from massmigration.backends.certificates import CertificatesUnreachable
 from massmigration.backends.oidc import TokenRefused
 from massmigration.database import is_transient
-from massmigration.databases import check_alias
+from massmigration.databases import check_alias, get_aliases
 from massmigration.exceptions import (
     DatabaseNotAllowed,
     IllegalMove,
@@ -94,7 +94,7 @@ def recover(request: HttpRequest) -> HttpResponse:
         return _answer(request, refusal.status, str(refusal))
     recovered: list[dict[str, str]] = []
     failed: list[dict[str, str]] = []
-    for alias in connections:
+    for alias in get_aliases():
         try:
             stalled = [row.key for row in api.get_all_progress([alias]) if row.stalled]
         except Exception as error:

@@ -16,6 +16,7 @@ from massmigration.admin.actions import ACTIONS, Action
 from massmigration.admin.failures import get_first, get_page
 from massmigration.admin.rows import Button, Row, get_summary
 from massmigration.api import Progress
+from massmigration.databases import get_aliases
 from massmigration.exceptions import MigrationNotFound
 from massmigration.redaction import get_message
 
@@ -49,7 +50,7 @@ class Collector:
 
     def get_all(self, request: HttpRequest) -> dict[str, Any]:
         """Return the context of the page with every migration."""
-        sections = [self._get_section(request, db_alias) for db_alias in connections]
+        sections = [self._get_section(request, db_alias) for db_alias in get_aliases()]
         shown = [section for section in sections if section.rows or section.problem]
         rows = [row for section in shown for row in section.rows]
         return {

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
+from django.db import router
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import NoReverseMatch, URLPattern, reverse
 from django.utils.html import format_html
@@ -58,6 +60,10 @@ class MigrationRecordAdmin(RecordAdmin):
     def get_urls(self) -> list[URLPattern]:
         """Put our pages before Django's own, whose last pattern takes everything."""
         return [*Pages(self).get_urls(), *super().get_urls()]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[MigrationRecord]:
+        """Return the records of the database that is written to; a replica, which reads may go to, lags behind."""
+        return super().get_queryset(request).using(router.db_for_write(self.model))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody adds a record by hand."""

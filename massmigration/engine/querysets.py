@@ -58,9 +58,10 @@ def check_queryset(queryset: Any, key: str, db_alias: str) -> None:
     for is_refused, fact, way_out in _REFUSALS:
         if is_refused(queryset):
             raise InvalidDefinition(f"The queryset of {key} {fact}. {way_out}", key=key)
-    if queryset.db != db_alias:
+    bound_to = queryset.db  # asked once: where nobody bound it, a router may answer by chance
+    if bound_to != db_alias:
         raise InvalidDefinition(
-            f"The queryset of {key} is bound to database '{queryset.db}', but the migration runs on '{db_alias}'. "
+            f"The queryset of {key} is bound to database '{bound_to}', but the migration runs on '{db_alias}'. "
             "Begin it with Model.objects.using(db_alias), or name the other one in other_database.",
             key=key,
         )

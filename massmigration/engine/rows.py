@@ -215,7 +215,7 @@ def get_table(migration: QuerysetMigration, db_alias: str) -> Table:
             key=migration.key,
         )
     check_queryset(queryset, migration.key, work_alias)
-    table = Table(queryset)
+    table = Table(queryset.using(work_alias))  # if nobody bound it, a router may answer differently next time
     check_key(table.codec, work_alias)
     return table
 

@@ -11,7 +11,7 @@ from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from massmigration import api, recorder
-from massmigration.databases import check_alias, get_database_aliases
+from massmigration.databases import check_alias, get_aliases, get_database_aliases
 from massmigration.loader import get_loader
 from massmigration.management import exits
 
@@ -122,7 +122,7 @@ def get_all_aliases(key: str | None) -> list[str]:
     loader = get_loader()
     migrations = api.get_all_migrations() if key is None else [loader.get(key)] if key in loader.files else []
     if key is not None and not migrations:  # a record without a file
-        return [alias for alias in connections if recorder.has_tables(alias)]
+        return [alias for alias in get_aliases() if recorder.has_tables(alias)]
     allowed = {alias for migration in migrations for alias in get_database_aliases(migration)}
     return [alias for alias in connections if alias in allowed]
 
@@ -144,7 +144,7 @@ def get_one(options: dict[str, Any], verb: str) -> tuple[str, list[str]]:
         MigrationNotFound: There is neither a file nor a record.
     """
     aliases = get_wanted_aliases({**options, "all_databases": False}) if not options.get("all_databases") else None
-    where = aliases or [alias for alias in connections if recorder.has_tables(alias)]
+    where = aliases or [alias for alias in get_aliases() if recorder.has_tables(alias)]
     key = find_key(options.get("app_label"), options.get("name"), db_aliases=where)[1]
     if key is None:
         raise exits.refuse(f"massmigration {verb} needs a migration: APP NAME, or a key such as places:0002_slugs.")
