@@ -74,7 +74,7 @@ def start_postgres() -> str | None:
         return None
 
     directory = tempfile.mkdtemp(prefix="massmigration-postgres-")
-    identity = _get_identity()
+    identity = get_identity()
     if identity:
         os.chown(directory, identity["user"], identity["group"])
     _make_cluster(binaries, {"cwd": directory, **identity})
@@ -105,7 +105,7 @@ def start_postgres() -> str | None:
     return url
 
 
-def _get_identity() -> dict[str, Any]:
+def get_identity() -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
