@@ -19,7 +19,7 @@ from django.views.decorators.http import require_http_methods
 from massmigration import api
 from massmigration.backends import payloads
 from massmigration.backends.base import is_worth_redelivery
-from massmigration.backends.callers import check_cron_caller, check_task_caller
+from massmigration.backends.callers import check_cron_caller, check_task_caller, get_busy_status, get_retry_count
 from massmigration.backends.certificates import CertificatesUnreachable
 from massmigration.backends.oidc import TokenRefused
 from massmigration.database import is_transient
@@ -36,6 +36,9 @@ logger: Final = logging.getLogger("massmigration")
 RETRY_AFTER_SECONDS: Final = 10
 ACTOR: Final = "cron"
 
+MAX_TRIES: Final = 10
+"""How often a task is refused that can never be served; then it is dropped, or it would come back for 31 days."""
+
 View = Callable[[HttpRequest], HttpResponse]
 
 
@@ -45,11 +48,13 @@ class Refused(Exception):
     Args:
         status: Of the answer.
         reason: For the log; the caller is not told.
+        is_final: Whether the same request can never be served.
     """
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, *, is_final: bool = False) -> None:
         super().__init__(reason)
         self.status = status
+        self.is_final = is_final
 
 
 def for_machines(*methods: str) -> Callable[[View], View]:
@@ -75,13 +80,16 @@ def run_task(request: HttpRequest) -> HttpResponse:
         _check_caller(request, check_task_caller)
         task = _read_task(request)
     except Refused as refusal:
+        # Who forges the count, having been let in, only ends that we refuse the same again.
+        if refusal.is_final and get_retry_count(request.headers) >= MAX_TRIES:
+            return _drop(request, str(refusal))
         return _answer(request, refusal.status, str(refusal))
     try:
         import_string(task.name)(**task.arguments)
     except Exception as error:
         if not is_worth_redelivery(error):
             raise  # Django logs it once and answers 500
-        return _answer(request, 503, f"{task.name} is to be delivered again: {describe(error)}")
+        return _answer(request, get_busy_status(), f"{task.name} is to be delivered again: {describe(error)}")
     return HttpResponse("done", content_type="text/plain")
 
 
@@ -137,27 +145,41 @@ def _read_task(request: HttpRequest) -> payloads.Task:
     """Return the task that the body asks for, without reading more than a task of ours can have."""
     length = request.META.get("CONTENT_LENGTH") or "0"
     if length.isdecimal() and int(length[:20]) > payloads.MAX_BYTES:
-        raise Refused(413, f"the body has {length[:20]} bytes")
+        raise Refused(413, f"the body has {length[:20]} bytes", is_final=True)
     if request.content_type != payloads.CONTENT_TYPE:
-        raise Refused(415, f"the body is {request.content_type!r}")
+        raise Refused(415, f"the body is {request.content_type!r}", is_final=True)
     try:
         body = request.read(payloads.MAX_BYTES + 1)
         if len(body) > payloads.MAX_BYTES:
-            raise Refused(413, f"the body has more than {payloads.MAX_BYTES} bytes")
+            raise Refused(413, f"the body has more than {payloads.MAX_BYTES} bytes", is_final=True)
         task = payloads.load(body)
         check_alias(task.arguments["db_alias"])
     except BadSignature as error:
-        raise Refused(403, str(error)) from error
-    except (payloads.UnknownTask, DatabaseNotAllowed, UnreadablePostError) as error:
+        raise Refused(403, str(error), is_final=True) from error
+    except (payloads.UnknownTask, DatabaseNotAllowed) as error:
+        raise Refused(400, str(error), is_final=True) from error
+    except UnreadablePostError as error:
         raise Refused(400, str(error)) from error
     return task
+
+
+def _drop(request: HttpRequest, reason: str) -> HttpResponse:
+    """Return the answer after which a task does not come back, and write one error to our log."""
+    logger.error(
+        "%s: a task was refused %s times, and is dropped: %s. If SECRET_KEY was replaced, keep the old one in "
+        "SECRET_KEY_FALLBACKS while tasks wait. A run that has lost its tasks goes on with 'massmigration recover'.",
+        request.path,
+        MAX_TRIES,
+        reason,
+    )
+    return HttpResponse("dropped", content_type="text/plain")
 
 
 def _answer(request: HttpRequest, status: int, reason: str) -> HttpResponse:
     """Return an answer that tells the caller no more than its status, and write the reason to our log, as a warning."""
     response = HttpResponse(status=status, content_type="text/plain")
     response.write(response.reason_phrase)
-    if status == 503:
+    if status in (429, 503):
         response["Retry-After"] = str(RETRY_AFTER_SECONDS)
     log_response("%s %s: %s", request.path, status, reason, response=response, logger=logger, level="warning")
     return response

@@ -447,8 +447,16 @@ def google(monkeypatch):
             "Queue does not exist.",
             "Queue does not exist. Make it with 'gcloud tasks",
         ),
-        ("PERMISSION_DENIED", "The principal lacks it.", "may not add tasks to the queue .* roles/cloudtasks.enqueuer"),
-        ("UNAUTHENTICATED", "Request had invalid credentials.", "roles/iam.serviceAccountUser"),
+        (
+            "PERMISSION_DENIED",
+            "The principal lacks it.",
+            "may not add tasks to the queue .* roles/cloudtasks.enqueuer and ",
+        ),
+        (
+            "UNAUTHENTICATED",
+            "Request had invalid credentials.",
+            "roles/appengine.appViewer .*appengine.applications.get",
+        ),
         ("INVALID_ARGUMENT", "Queue ID must be letters.", "Queue ID must be letters. Correct the settings that begin"),
         ("UNIMPLEMENTED", "No.", "Cloud Tasks does not take tasks for the queue .*: No. Try again"),
     ],
@@ -460,6 +468,17 @@ def test_what_stays_is_told_at_once_with_the_way_out(status, said, sentence, goo
     with pytest.raises(BackendUnreachable, match=sentence):
         enqueue()
     assert google.calls == 1
+
+
+def test_over_http_another_role_is_missing(google, settings):
+    import grpc
+
+    settings.MASSMIGRATION_TASK_URL = "https://jobs.example.com"
+    google.troubles = [(grpc.StatusCode.PERMISSION_DENIED, "No.")]
+    with pytest.raises(
+        BackendUnreachable, match=r"roles/iam\.serviceAccountUser on MASSMIGRATION_TASK_SERVICE_ACCOUNT"
+    ):
+        enqueue()
 
 
 @pytest.mark.parametrize("status", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "ABORTED", "RESOURCE_EXHAUSTED"])

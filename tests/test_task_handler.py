@@ -351,14 +351,26 @@ def get_lines(caplog: Any, level: int) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.levelno >= level]
 
 
-def test_a_database_that_does_not_answer_is_tried_again(gone, caplog):
+@pytest.mark.parametrize(
+    ("is_http_target", "status", "content"), [(False, 429, b"Too Many Requests"), (True, 503, b"Service Unavailable")]
+)
+def test_a_database_that_does_not_answer_is_tried_again(
+    gone, caplog, settings, monkeypatch, is_http_target, status, content
+):
+    if is_http_target:  # on App Engine, 503 slows down the whole queue, and 429 does not; over HTTP, both do
+        settings.MASSMIGRATION_TASK_URL = "https://jobs.example.com"
+        monkeypatch.delenv("GAE_ENV")
+        monkeypatch.setenv("TASKS_EMULATOR_HOST", "127.0.0.1:9022")
     answer = post(payloads.dump(RUN_SHARD, {"shard_id": "x", "db_alias": "default"}))
-    assert answer.status_code == 503
+    assert answer.status_code == status
     assert int(answer["Retry-After"]) > 0
-    assert answer.content == b"Service Unavailable"
+    assert answer.content == content
     (line,) = get_lines(caplog, logging.WARNING)
     assert (line.levelname, line.name) == ("WARNING", "massmigration")
-    assert "massmigration.tasks.run_shard is to be delivered again: unable to open database file" in line.getMessage()
+    assert (
+        "massmigration.tasks.run_shard is to be delivered again: OperationalError: unable to open database file"
+        in line.getMessage()
+    )
 
 
 def test_a_queue_that_does_not_take_the_next_task_costs_time_only(request, settings, caplog):
@@ -368,7 +380,7 @@ def test_a_queue_that_does_not_take_the_next_task_costs_time_only(request, setti
     ListBackend.empty()
     settings.MASSMIGRATION_BACKEND = "tests.test_task_handler.DownBackend"
     answer = post(ask_for(shard))
-    assert answer.status_code == 503
+    assert answer.status_code == 429
     assert get_lines(caplog, logging.ERROR) == []
     settings.MASSMIGRATION_BACKEND = "tests.faults.queues.ListBackend"
     time.sleep(0.5)
@@ -393,6 +405,71 @@ def test_the_log_says_why_and_the_answer_does_not(shard, caplog):
     assert line.getMessage() == (
         "/massmigration/run/ 403: the header X-AppEngine-QueueName is missing, so no queue of App Engine sent it"
     )
+
+
+RETRIES = "X-AppEngine-TaskRetryCount"
+HOPELESS = [
+    case
+    for case in HOSTILE
+    if case.name
+    in {
+        "another key",
+        "32 days old",
+        "a task that there is not",
+        "a database that there is not",
+        "plain text",
+        "one byte too many",
+    }
+]
+
+
+@pytest.mark.parametrize("case", HOPELESS, ids=lambda case: case.name)
+def test_what_can_never_be_served_is_dropped_after_ten_tries_with_one_error(case, shard, caplog):
+    before, body = take_snapshot(), case.body(ask_for(shard), shard)
+    tries = [post(body, {**QUEUE_HEADER, RETRIES: str(count)}, **case.options).status_code for count in range(11)]
+    assert tries == [case.status] * 10 + [200]
+    (line,) = get_lines(caplog, logging.ERROR)
+    assert "was refused 10 times, and is dropped" in line.getMessage()
+    assert take_snapshot() == before
+
+
+@pytest.mark.parametrize("count", ["", "-1", "9", "ten", "1e3", "10 ", "٣٠", "9" * 5000])
+def test_an_odd_count_drops_nothing(count, shard):
+    headers = {**QUEUE_HEADER, RETRIES: count}
+    assert post(ask_for(shard)[:-3], headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{RETRIES: "99"}, {"X-CloudTasks-TaskRetryCount": "99"}, {**QUEUE_HEADER, "X-CloudTasks-TaskRetryCount": "99"}],
+    ids=["a stranger", "a stranger on another way", "a count of another kind of queue"],
+)
+def test_the_count_of_a_stranger_is_not_believed(headers, shard):
+    before = take_snapshot()
+    assert post(ask_for(shard)[:-3], headers).status_code == 403
+    assert take_snapshot() == before
+
+
+def test_the_count_drops_nothing_that_can_be_served(shard, settings):
+    headers = {**QUEUE_HEADER, RETRIES: "99"}
+    settings.MASSMIGRATION_BACKEND = "tests.test_task_handler.DownBackend"
+    settings.MASSMIGRATION_WATCH_SECONDS = 0.1
+    time.sleep(0.3)
+    assert post(ask_for(shard), headers).status_code == 429
+    settings.MASSMIGRATION_BACKEND = "no.such.Backend"
+    assert post(ask_for(shard), headers).status_code == 500
+    settings.MASSMIGRATION_BACKEND = "tests.faults.queues.ListBackend"
+    assert post(ask_for(shard), headers).status_code == 200
+    assert MigrationShard.objects.filter(pk=shard.pk, status=MigrationShard.DONE).exists()
+
+
+def test_an_http_target_has_a_header_of_its_own_for_the_count(shard, settings, monkeypatch):
+    settings.MASSMIGRATION_TASK_URL = "https://jobs.example.com"
+    monkeypatch.delenv("GAE_ENV")
+    monkeypatch.setenv("TASKS_EMULATOR_HOST", "127.0.0.1:9022")
+    body = ask_for(shard)[:-3]
+    assert post(body, {"X-CloudTasks-TaskRetryCount": "10"}).status_code == 200
+    assert post(body, {RETRIES: "10"}).status_code == 403
 
 
 def test_an_emulator_needs_no_header(shard, monkeypatch):
@@ -464,7 +541,7 @@ def test_cron_recovers_what_it_can_reach_and_is_told_of_the_rest(caplog, tmp_pat
     assert answer.status_code == 503
     assert answer.json() == {
         "recovered": [{"key": KEY, "database": "postgres"}],
-        "failed": [{"database": "default", "error": "unable to open database file"}],
+        "failed": [{"database": "default", "error": "OperationalError: unable to open database file"}],
     }
     assert len([line for line in get_lines(caplog, logging.WARNING) if "Not all could be" in line.msg]) == 1
     assert get_lines(caplog, logging.ERROR) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 from massmigration.backends.oidc import TokenRefused, check_token
@@ -47,6 +48,28 @@ def check_task_caller(headers: Mapping[str, str]) -> None:
             raise TokenRefused("the header X-AppEngine-QueueName is missing, so no queue of App Engine sent it")
     elif not is_emulated():
         raise TokenRefused("this is not App Engine, and MASSMIGRATION_TASK_URL is not set, so nobody may bring tasks")
+
+
+def get_retry_count(headers: Mapping[str, str]) -> int:
+    """Return how often the queue has delivered this task before; 0 if it does not say.
+
+    Only a caller that ``check_task_caller`` has let in is to be asked.
+
+    Args:
+        headers: Of the request; names in any case.
+    """
+    name = "X-CloudTasks-TaskRetryCount" if conf.task_url else "X-AppEngine-TaskRetryCount"
+    found = re.fullmatch(r"[0-9]{1,9}", headers.get(name, ""))
+    return int(found[0]) if found else 0
+
+
+def get_busy_status() -> int:
+    """Return the status by which a task is delivered again, but the rest of the queue as quickly as before.
+
+    503 from App Engine counts as an error of the platform, and Cloud Tasks slows down the whole queue; 429 does not do
+    so there. Over HTTP both do. https://cloud.google.com/tasks/docs/reference/rest/v2/AppEngineHttpRequest
+    """
+    return 429 if is_app_engine() and not conf.task_url else 503
 
 
 def check_cron_caller(headers: Mapping[str, str]) -> None:

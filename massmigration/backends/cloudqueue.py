@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from massmigration.backends.callers import get_emulator_host
+from massmigration.conf import conf
 from massmigration.exceptions import BackendUnreachable
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ SHARE_OF_DEADLINE: Final = 0.75
 
 LONGEST_DELAY: Final = timedelta(days=30) - timedelta(minutes=1)
 """Cloud Tasks plans 30 days ahead and no further (https://cloud.google.com/tasks/docs/quotas)."""
+
+ON_APP_ENGINE: Final = "roles/appengine.appViewer (tasks with App Engine routing ask for appengine.applications.get)"
+OVER_HTTP: Final = "roles/iam.serviceAccountUser on MASSMIGRATION_TASK_SERVICE_ACCOUNT"
+"""What an account needs besides ``roles/cloudtasks.enqueuer``.
+https://cloud.google.com/tasks/docs/reference/rest/v2/AppEngineHttpRequest"""
 
 _clients: dict[tuple[int, str], CloudTasksClient] = {}
 
@@ -92,8 +98,7 @@ class CloudQueue(NamedTuple):
             (
                 (exceptions.Forbidden, exceptions.Unauthorized),
                 "This site may not add tasks to the queue '{path}': {said}. Enable cloudtasks.googleapis.com in the "
-                "project, and give the account that the site runs as the role roles/cloudtasks.enqueuer and, for "
-                "MASSMIGRATION_TASK_SERVICE_ACCOUNT, roles/iam.serviceAccountUser.",
+                "project, and give the account that the site runs as the role roles/cloudtasks.enqueuer and {further}.",
             ),
             (
                 (exceptions.InvalidArgument,),
@@ -109,7 +114,8 @@ class CloudQueue(NamedTuple):
         otherwise = "Cloud Tasks does not take tasks for the queue '{path}': {said}. Try again in a moment."
         sentence = next((text for kinds, text in sentences if isinstance(error, kinds)), otherwise)
         said = " ".join(str(getattr(error, "message", "") or error).split()).rstrip(".")
-        return sentence.format(path=self.path, said=said or type(error).__name__, queue=self)
+        further = OVER_HTTP if conf.task_url else ON_APP_ENGINE
+        return sentence.format(path=self.path, said=said or type(error).__name__, queue=self, further=further)
 
 
 def make_task_name(name: str) -> str:
