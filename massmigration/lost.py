@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from massmigration import recorder, versions
+from massmigration import clock, recorder, versions
 from massmigration.conf import conf
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine.leases import get_max_workers, is_claimable, is_live
@@ -37,7 +37,7 @@ def find_lost(
     """
     shards = recorder.get_shards(attempt_uuid, db_alias)
     free = list(filter(is_claimable, shards))
-    left = [shard for shard in free if _has_lost_worker(shard) or shard.waiting_for == versions.WAITS]
+    left = [shard for shard in free if _has_lost_worker(shard) or _is_left(shard, now)]
     waiting = sorted((shard for shard in free if shard not in left), key=_get_waiting_since)
     found = left + _find_forgotten(waiting, shards, launched_at, now)
     return take_free_places(found, shards, migration, db_alias)
@@ -64,6 +64,11 @@ def _has_lost_worker(shard: MigrationShard) -> bool:
     return shard.status == MigrationShard.RUNNING and (expired_at is None or shard.enqueued_at <= expired_at)
 
 
+def _is_left(shard: MigrationShard, now: datetime) -> bool:
+    """Return whether its worker left the shard to the watch, or nobody knows when it was enqueued."""
+    return shard.waiting_for == versions.WAITS or clock.is_ahead(shard.enqueued_at, now)
+
+
 def _get_waiting_since(shard: MigrationShard) -> datetime:
     return max(shard.enqueued_at, shard.not_before or shard.enqueued_at)
 
@@ -74,11 +79,12 @@ def _find_forgotten(
     """Return those of the waiting shards, which are sorted, whose task does not seem to be on the queue any more."""
     round_ = timedelta(seconds=conf.watch_seconds)
     live = [shard for shard in shards if is_live(shard)]
-    worked_at = max((shard.last_progress_at for shard in shards if shard.last_progress_at), default=None)
+    signs = [shard.last_progress_at for shard in shards if shard.last_progress_at]
+    worked_at = max((sign for sign in signs if not clock.is_ahead(sign, now)), default=None)
     # A queue that delivers one task at a time calls us between two visits: then nobody works, and nothing is lost.
     if not live and (worked_at is None or now - worked_at > round_ / 2):
         # They may wait behind another migration: so each time after twice as long, or their number would grow for ever.
-        idle = now - max(launched_at, worked_at or launched_at)
+        idle = now - min(now, max(launched_at, worked_at or launched_at))
         patience = max(round_ / 2, idle / 2)
         return [shard for shard in waiting if now - _get_waiting_since(shard) > patience]
     delivered = [*live, *(shard for shard in shards if shard.status == MigrationShard.DONE)]

@@ -11,7 +11,7 @@ from typing import Final
 
 from django.utils import timezone
 
-from massmigration import logs, recorder, versions
+from massmigration import clock, logs, recorder, versions
 from massmigration.backends.base import RUN_SHARD, BaseBackend, get_backend
 from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration
@@ -188,9 +188,10 @@ def _find_next(shard: MigrationShard, migration: BaseMigration, db_alias: str, o
 
 
 def _enqueue(backend: BaseBackend, shard: MigrationShard, db_alias: str, visit: str = "") -> None:
-    rest = 0.0
-    if shard.not_before is not None:  # with a margin, because nobody would enqueue a task again that came too early
-        rest = (shard.not_before - timezone.now()).total_seconds() + CLOCK_MARGIN_SECONDS
+    rest, now = 0.0, timezone.now()
+    if shard.not_before is not None and not clock.is_ahead(shard.enqueued_at, now):
+        # With a margin, because nobody would enqueue a task again that came too early.
+        rest = (shard.not_before - now).total_seconds() + CLOCK_MARGIN_SECONDS
     arguments = {"shard_id": shard.pk, "db_alias": db_alias}
     # A fence is one visit's: whoever enqueues the shard again after the same visit means the same task.
     name = f"{shard.pk} {shard.fence} {shard.enqueued_at} {visit}"

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from django.utils import timezone
 
-from massmigration import recorder, states
+from massmigration import clock, recorder, states
 from massmigration.conf import conf
 from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration
@@ -113,10 +113,11 @@ def _may_return(how: dict[str, Any], shards: Sequence[MigrationShard]) -> bool:
     if how["by"] == PERSON or any(map(is_live, shards)):
         return False
     now = timezone.now()
-    if any(shard.not_before is not None and shard.not_before > now for shard in shards):
+    if any(clock.is_resting(shard, now) for shard in shards):
         return False
     signs = [moment for shard in shards for moment in (shard.last_progress_at, shard.finished_at) if moment]
-    quiet_since = max([how["at"], *(moment.timestamp() for moment in signs)])
+    past = [moment.timestamp() for moment in signs if not clock.is_ahead(moment, now)]
+    quiet_since = max([min(how["at"], now.timestamp()), *past])
     return bool(now.timestamp() - quiet_since > RETURN_ROUNDS * conf.watch_seconds)
 
 

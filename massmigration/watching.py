@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from django.utils import timezone
 
-from massmigration import recorder
+from massmigration import clock, recorder
 from massmigration.backends.base import WATCH, BaseBackend
 from massmigration.conf import conf
 from massmigration.database import run_write
@@ -48,9 +48,9 @@ def is_superseded(attempt: MigrationAttempt, due_at: datetime | None) -> bool:
     """
     now, noted = timezone.now(), attempt.watch_due_at
     early_at = now + timedelta(seconds=conf.watch_seconds / 4)
-    if due_at is not None and due_at > early_at:
+    if due_at is not None and due_at > early_at and not clock.is_ahead(due_at, now, conf.watch_seconds):
         return True  # the queue knows no delays, and would call us again and again
-    if noted is None:
+    if noted is None or clock.is_ahead(noted, now, conf.watch_seconds):
         return False
     if due_at is None or due_at == noted:
         return noted > early_at
@@ -58,6 +58,11 @@ def is_superseded(attempt: MigrationAttempt, due_at: datetime | None) -> bool:
 
 
 def is_unwatched(attempt: MigrationAttempt) -> bool:
-    """Return whether the watch of an attempt was never begun, or is overdue, as after a purge of the queue."""
-    overdue_at = timezone.now() - timedelta(seconds=conf.watch_seconds)
-    return attempt.watch_due_at is None or attempt.watch_due_at < overdue_at
+    """Return whether the watch of an attempt was never begun, or is overdue, as after a purge of the queue.
+
+    One that lies too far ahead was noted before the clock was set back: its task may come in an hour.
+    """
+    now, due_at = timezone.now(), attempt.watch_due_at
+    if due_at is None or clock.is_ahead(due_at, now, conf.watch_seconds):
+        return True
+    return due_at < now - timedelta(seconds=conf.watch_seconds)

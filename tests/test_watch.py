@@ -147,6 +147,16 @@ def test_tasks_that_the_queue_lost_are_enqueued_again(begin, queue, db_alias):
     finish(queue, attempt_uuid, db_alias)
 
 
+def test_tasks_that_were_enqueued_before_the_clock_was_set_back_are_enqueued_again(begin, queue, db_alias):
+    attempt_uuid = begin()
+    queue.waiting.clear()
+    turn_clock(attempt_uuid, db_alias, -3600)
+    tasks.watch(KEY, db_alias, str(attempt_uuid))
+    assert len(get_waiting(queue, RUN_SHARD)) == get_places(db_alias)
+    assert len(get_waiting(queue, WATCH)) == 1
+    finish(queue, attempt_uuid, db_alias)
+
+
 def test_a_watch_does_not_enqueue_what_was_enqueued_a_moment_ago(begin, queue, db_alias):
     attempt_uuid = begin()
     lose_tasks(queue)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import random
 import time
-from datetime import timedelta
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
-from massmigration import logs, recorder
+from massmigration import clock, logs, recorder
 from massmigration.conf import conf
 from massmigration.database import limit_idling, run_write, write_transaction
 from massmigration.engine.behaviour import Batch, Kind, Written
@@ -206,7 +205,6 @@ class BatchRunner:
             )
 
     def _get_progress(self, batch: Batch, written: Written) -> dict[str, Any]:
-        now = timezone.now()
         return {
             "cursor": batch.cursor,
             "processed": self.shard.processed + len(batch.objects),
@@ -216,8 +214,8 @@ class BatchRunner:
             "retries": 0,
             "batch_size": self.pacer.size,
             "rate": self.pacer.rate,
-            "last_progress_at": now,
-            "lease_expires_at": now + timedelta(seconds=conf.lease_seconds),
+            "last_progress_at": timezone.now(),
+            **clock.make_lease(self.db_alias, conf.lease_seconds),
         }
 
     def _read_shard(self) -> MigrationShard | None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from django.utils import timezone
 
-from massmigration import recorder, states
+from massmigration import clock, recorder, states
 from massmigration.database import is_transient, run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration, WorkedMigration
 from massmigration.engine.accepted import count_accepted, describe_accepted
@@ -128,7 +128,7 @@ def _write_end(shard: MigrationShard, db_alias: str, write: Any) -> None:
             db_alias,
             status=MigrationShard.DONE,
             worker="",
-            lease_expires_at=None,
+            **clock.NO_LEASE,
             finished_at=timezone.now(),
         )
 

@@ -16,10 +16,10 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Final
 
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils import timezone
 
-from massmigration import recorder
+from massmigration import clock, recorder
 from massmigration.conf import conf
 from massmigration.database import LOCK_PATIENCE_SECONDS, is_document_store, is_in_memory, run_write
 from massmigration.definitions.base import BaseMigration
@@ -50,21 +50,16 @@ def get_max_workers(migration: BaseMigration, db_alias: str) -> int | None:
 
 def is_claimable(shard: MigrationShard) -> bool:
     """Return whether a worker may take the shard now."""
-    now = timezone.now()
-    if shard.not_before is not None and shard.not_before > now:
+    if clock.is_resting(shard, timezone.now()):
         return False
     if shard.status == MigrationShard.READY:
         return True
-    return shard.status == MigrationShard.RUNNING and (shard.lease_expires_at is None or shard.lease_expires_at < now)
+    return shard.status == MigrationShard.RUNNING and not is_live(shard)
 
 
 def is_live(shard: MigrationShard) -> bool:
     """Return whether a worker holds the shard."""
-    return (
-        shard.status == MigrationShard.RUNNING
-        and shard.lease_expires_at is not None
-        and shard.lease_expires_at >= timezone.now()
-    )
+    return shard.status == MigrationShard.RUNNING and clock.is_leased(shard, shard._state.db or DEFAULT_DB_ALIAS)
 
 
 def claim(
@@ -87,6 +82,7 @@ def claim(
         DatabaseLocked: Others kept writing, so that nobody knows.
     """
     bound = get_max_workers(migration, db_alias)
+    clock.read_clock(db_alias)
 
     def take() -> MigrationShard | None:
         taken = copy.copy(shard)  # if this is rolled back and repeated, it has to begin with what was read
@@ -143,7 +139,7 @@ def release(
                 db_alias,
                 status=MigrationShard.READY,
                 worker="",
-                lease_expires_at=None,
+                **clock.NO_LEASE,
                 not_before=not_before,
                 enqueued_at=timezone.now(),
                 waiting_for=waiting_for[:255],
@@ -189,12 +185,11 @@ class Heartbeat:
                 if self._has_hung():
                     logger.warning("Shard %s is left to another worker: this one hangs.", self._shard_id)
                     return
-                now, lease = timezone.now(), timedelta(seconds=self._lease_seconds)
-                if self._shard.lease_expires_at and self._shard.lease_expires_at - now > lease * 0.75:
+                rest = clock.get_lease_rest(self._shard, self._alias)
+                if rest is not None and rest > self._lease_seconds * 0.75:
                     continue  # a batch has just renewed it, and the next may be about to
-                expires_at = now + lease
                 try:
-                    if not recorder.renew_lease(self._shard_id, self._fence, self._alias, expires_at):
+                    if not recorder.renew_lease(self._shard_id, self._fence, self._alias, self._lease_seconds):
                         return
                 except Exception as error:  # the next beat may pass; the fence keeps us safe if none does
                     logger.debug("Lease of shard %s was not renewed: %s", self._shard_id, error)

@@ -6,7 +6,7 @@ from typing import Final
 
 from django.utils import timezone
 
-from massmigration import record_cache, recorder, states
+from massmigration import clock, record_cache, recorder, states
 from massmigration.conf import conf
 from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration, launching_attempt
@@ -39,7 +39,7 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
     done = {
         "status": MigrationShard.DONE,
         "worker": "",
-        "lease_expires_at": None,
+        **clock.NO_LEASE,
         "finished_at": timezone.now(),
     }
     if get_kind(migration) is None:

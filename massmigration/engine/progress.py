@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.utils import timezone
 
-from massmigration import recorder, states
+from massmigration import clock, recorder, states
 from massmigration.backends.base import has_queue
 from massmigration.conf import conf
 from massmigration.definitions.base import BaseMigration
@@ -36,6 +36,7 @@ class ShardProgress:
     worker: str
     lease_expires_at: datetime.datetime | None
     waiting_for: str
+    is_live: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def _sum(
         total, total_is_estimate = processed, record.status != states.APPLIED
     has_plan = any(shard.kind == MigrationShard.PLAN and shard.status == MigrationShard.DONE for shard in shards)
     now = timezone.now()
-    resting = [shard for shard in shards if shard.waiting_for and shard.not_before and shard.not_before > now]
+    resting = [shard for shard in shards if shard.waiting_for and clock.is_resting(shard, now)]
     waiting = resting[0].waiting_for if resting else None
     # Left alone by its worker, without a time from which on it is worked again: that may be a stall, too.
     left = next((shard.waiting_for for shard in shards if shard.waiting_for and shard.not_before is None), None)
@@ -230,18 +231,22 @@ def _get_percent(status: str, processed: int, total: int | None) -> float | None
 def _get_stall(
     record: MigrationRecord, shards: list[MigrationShard], migration: BaseMigration | None
 ) -> dict[str, Any]:
-    now = timezone.now()
+    now, lease = timezone.now(), conf.lease_seconds
     signs = [shard.lease_expires_at for shard in shards if shard.lease_expires_at]
     progress = [shard.last_progress_at for shard in shards if shard.last_progress_at]
     ended = [shard.finished_at for shard in shards if shard.finished_at]
-    rested = [shard.not_before for shard in shards if shard.not_before]
-    since = max([record.moved_at, *signs, *progress, *ended, *rested])
+    rested = [shard.not_before for shard in shards if shard.not_before and not clock.is_ahead(shard.enqueued_at, now)]
+    # What lies ahead was written before the clock was set back, and is no sign of life to come.
+    past = [sign for sign in (record.moved_at, *signs, *progress, *ended) if not clock.is_ahead(sign, now, lease)]
+    since = max([*past, *rested], default=now)
     patience = min(START_SECONDS, conf.lease_seconds) if since == record.moved_at else 1.0
     if migration is not None and has_queue(migration):  # tasks may wait there, and the watch looks after them
         patience = 3 * conf.watch_seconds
     is_stalled = (now - since).total_seconds() > patience
+    is_stalled = is_stalled or not past
     return {"stalled": is_stalled, "stalled_since": since if is_stalled else None}
 
 
 def _get_shard_progress(shard: MigrationShard) -> ShardProgress:
-    return ShardProgress(**{field.name: getattr(shard, field.name) for field in fields(ShardProgress)})
+    stored = {field.name: getattr(shard, field.name) for field in fields(ShardProgress) if field.name != "is_live"}
+    return ShardProgress(**stored, is_live=is_live(shard))

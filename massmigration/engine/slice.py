@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from django.utils import timezone
 
-from massmigration import logs, record_cache, recorder, states
+from massmigration import clock, logs, record_cache, recorder, states
 from massmigration.conf import conf
 from massmigration.database import is_document_store, is_transient, run_write
 from massmigration.definitions.base import BaseMigration, WorkedMigration, make_own
@@ -201,7 +201,7 @@ class Slice:
                 self.db_alias,
                 status=MigrationShard.DONE,
                 worker="",
-                lease_expires_at=None,
+                **clock.NO_LEASE,
                 finished_at=timezone.now(),
             ),
         )
@@ -213,9 +213,7 @@ class Slice:
         about = get_fields(self.shard, self.db_alias, "fail", object_key=failure.object_key if failure else None)
 
         def write() -> None:
-            recorder.update_held(
-                self.shard, self.db_alias, status=MigrationShard.FAILED, worker="", lease_expires_at=None
-            )
+            recorder.update_held(self.shard, self.db_alias, status=MigrationShard.FAILED, worker="", **clock.NO_LEASE)
             if failure is not None:
                 recorder.keep_failure(failure, self.db_alias)
             if not recorder.move(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from django.utils import timezone
-
 from massmigration.api import Progress
 from massmigration.engine.leases import make_worker_name
 from massmigration.engine.progress import ShardProgress
@@ -15,12 +13,7 @@ from massmigration.management import wording
 
 def get_live(progress: Progress) -> list[ShardProgress]:
     """Return the shards that somebody holds."""
-    now = timezone.now()
-    return [
-        shard
-        for shard in progress.shard_rows
-        if shard.status == "running" and shard.lease_expires_at is not None and shard.lease_expires_at >= now
-    ]
+    return [shard for shard in progress.shard_rows if shard.is_live]
 
 
 def is_own(worker: str, child_pids: Iterable[int] = ()) -> bool:

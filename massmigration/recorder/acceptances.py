@@ -9,6 +9,7 @@ from typing import Final
 from django.db.models import F
 from django.utils import timezone
 
+from massmigration import clock
 from massmigration.database import has_row_locks, is_document_store
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
 from massmigration.recorder.conditional import DOCUMENT_LIMIT, update_if
@@ -83,7 +84,7 @@ def pass_by(shard: MigrationShard, cursor: str, db_alias: str) -> bool:
         "cursor": cursor,
         "fence": F("fence") + 1,
         "worker": "",
-        "lease_expires_at": None,
+        **clock.NO_LEASE,
         "retries": 0,
         "enqueued_at": timezone.now(),
     }

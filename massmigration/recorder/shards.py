@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
+from massmigration import clock
 from massmigration.database import has_row_locks, is_document_store
 from massmigration.exceptions import FenceLost, InvalidDefinition
 from massmigration.models import (
@@ -92,26 +92,29 @@ def free_shards(
         How many shards were taken from a worker, or had failed, and are ready again.
     """
     rows = MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
-    if is_document_store(db_alias):
+    if is_document_store(db_alias) or only_expired:
         shards = shards or get_shards(attempt_uuid, db_alias)
+    if is_document_store(db_alias):
         rows = _select([shard.pk for shard in shards if shard.status != MigrationShard.DONE], db_alias)
-    held: dict[str, Any] = {"status__in": [MigrationShard.RUNNING, MigrationShard.FAILED]}
-    if only_expired:
-        held["lease_expires_at__lt"] = timezone.now()
     awake = {"not_before": None, "waiting_for": "", "enqueued_at": timezone.now()}
     update_if(rows, {"status": MigrationShard.READY}, awake)
-    return update_if(
-        rows,
-        held,
-        {
-            "fence": F("fence") + 1,
-            "status": MigrationShard.READY,
-            "worker": "",
-            "lease_expires_at": None,
-            "retries": 0,
-            **awake,
-        },
-    )
+    freed = {
+        "fence": F("fence") + 1,
+        "status": MigrationShard.READY,
+        "worker": "",
+        "retries": 0,
+        **clock.NO_LEASE,
+        **awake,
+    }
+    if not only_expired:
+        return update_if(rows, {"status__in": [MigrationShard.RUNNING, MigrationShard.FAILED]}, freed)
+    held = [shard for shard in shards if shard.status == MigrationShard.RUNNING]
+    return sum(_free_if_unrenewed(shard, db_alias, freed) for shard in held if not clock.is_leased(shard, db_alias))
+
+
+def _free_if_unrenewed(shard: MigrationShard, db_alias: str, freed: dict[str, Any]) -> int:
+    unrenewed = {"status": shard.status, "fence": shard.fence, "lease_expires_at": shard.lease_expires_at}
+    return update_if(_select([shard.pk], db_alias), unrenewed, freed)
 
 
 def open_again(shard_ids: list[str], db_alias: str) -> None:
@@ -120,7 +123,7 @@ def open_again(shard_ids: list[str], db_alias: str) -> None:
         "fence": F("fence") + 1,
         "status": MigrationShard.READY,
         "worker": "",
-        "lease_expires_at": None,
+        **clock.NO_LEASE,
         "finished_at": None,
         "enqueued_at": timezone.now(),
     }
@@ -171,14 +174,13 @@ def claim_shard(
     Returns:
         Whether this worker holds the shard now. To be called in a write transaction.
     """
-    now = timezone.now()
-    if max_workers is not None and _count_others(shard, db_alias, now) >= max_workers:
+    if max_workers is not None and _count_others(shard, db_alias) >= max_workers:
         return False
     fields = {
         "fence": shard.fence + 1,
         "status": MigrationShard.RUNNING,
         "worker": clean(worker),
-        "lease_expires_at": now + timedelta(seconds=lease_seconds),
+        **clock.make_lease(db_alias, lease_seconds),
         "not_before": None,
         "waiting_for": "",
     }
@@ -188,27 +190,34 @@ def claim_shard(
     if not update_if(_select([shard.pk], db_alias), expected, fields):
         return False
     shard.refresh_from_db(using=db_alias)
-    return shard.fence == fields["fence"]
+    return bool(shard.fence == fields["fence"])
 
 
-def _count_others(shard: MigrationShard, db_alias: str, now: datetime) -> int:
+def _count_others(shard: MigrationShard, db_alias: str) -> int:
     """Return how many other shards of the attempt are worked on; nobody else can take one until the commit."""
     if is_document_store(db_alias):  # where a transaction fails if what it has read was written meanwhile
-        others = [other for other in get_shards(shard.attempt_uuid, db_alias) if other.pk != shard.pk]
-        held = [other.lease_expires_at for other in others if other.status == MigrationShard.RUNNING]
-        return sum(expires_at is not None and expires_at >= now for expires_at in held)
+        shards = get_shards(shard.attempt_uuid, db_alias)
+        held = [other for other in shards if other.pk != shard.pk and other.status == MigrationShard.RUNNING]
+        return sum(clock.is_leased(other, db_alias) for other in held)
     if has_row_locks(db_alias):  # claims wait for each other, or two of them would see one free place
         attempts = MigrationAttempt.objects.using(db_alias).filter(pk=shard.attempt_uuid)
         list(attempts.select_for_update().values_list("pk"))
-    shards = MigrationShard.objects.using(db_alias).filter(attempt_uuid=shard.attempt_uuid)
-    live = shards.filter(status=MigrationShard.RUNNING, lease_expires_at__gte=now)
-    return live.exclude(pk=shard.pk).count()
+    rows = MigrationShard.objects.using(db_alias).filter(attempt_uuid=shard.attempt_uuid)
+    running = rows.filter(status=MigrationShard.RUNNING).exclude(pk=shard.pk)
+    return sum(clock.is_leased(other, db_alias) for other in running.only("lease_until", "lease_expires_at"))
 
 
-def renew_lease(shard_id: str, fence: int, db_alias: str, expires_at: datetime) -> bool:
-    """Extend the lease of the worker that holds this fence; return whether it still does."""
+def renew_lease(shard_id: str, fence: int, db_alias: str, lease_seconds: float) -> bool:
+    """Extend the lease of the worker that holds this fence; return whether it still does.
+
+    Args:
+        shard_id: Primary key of the shard.
+        fence: The worker's.
+        db_alias: The database.
+        lease_seconds: How long the lease is, from now on.
+    """
     expected = {"fence": fence, "status": MigrationShard.RUNNING}
-    return bool(update_if(_select([shard_id], db_alias), expected, {"lease_expires_at": expires_at}))
+    return bool(update_if(_select([shard_id], db_alias), expected, clock.make_lease(db_alias, lease_seconds)))
 
 
 def advance_shard(shard: MigrationShard, db_alias: str, **fields: Any) -> None:

@@ -160,12 +160,12 @@ def test_a_claim_takes_what_a_lease_has_run_out_of_and_nothing_else(db_alias):
     assert run_write(db_alias, lambda: recorder.claim_shard(shard, db_alias, "a", 0.0, None))
     [seen] = recorder.get_shards(attempt_uuid, db_alias)
     assert run_write(db_alias, lambda: recorder.claim_shard(seen, db_alias, "b", 60.0, None))
-    assert not recorder.renew_lease(shard.pk, shard.fence, db_alias, timezone.now())
+    assert not recorder.renew_lease(shard.pk, shard.fence, db_alias, 0)
     with pytest.raises(FenceLost):
         recorder.advance_shard(shard, db_alias, cursor="1")
     with pytest.raises(FenceLost):
         recorder.update_held(shard, db_alias, status="done")
-    assert recorder.renew_lease(seen.pk, seen.fence, db_alias, timezone.now() + timedelta(seconds=60))
+    assert recorder.renew_lease(seen.pk, seen.fence, db_alias, 60)
     recorder.advance_shard(seen, db_alias, cursor="1", processed=3)
     stored = recorder.get_shard(seen.pk, db_alias)
     assert (stored.cursor, stored.processed, stored.worker, stored.fence) == ("1", 3, "b", 2)
@@ -238,7 +238,7 @@ def test_hundreds_of_shards_are_planned_and_a_restart_deletes_them(db_alias):
 def test_free_shards_takes_them_from_their_workers(db_alias):
     attempt_uuid, now = uuid.uuid4(), timezone.now()
     ready, held, expired, failed, done = shards = make_shards(5, attempt_uuid)
-    ready.not_before, ready.waiting_for = now + timedelta(hours=1), "the night"
+    ready.not_before, ready.waiting_for = now + timedelta(seconds=60), "the night"
     held.status, held.lease_expires_at = "running", now + timedelta(hours=1)
     expired.status, expired.lease_expires_at = "running", now - timedelta(hours=1)
     failed.status, done.status = "failed", "done"
