@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.db import connections, router
 
 from massmigration.definitions.base import BaseMigration
-from massmigration.exceptions import DatabaseNotAllowed
+from massmigration.exceptions import ConfigurationError, DatabaseNotAllowed
 
 
 def get_aliases() -> list[str]:
@@ -25,12 +27,13 @@ def get_database_aliases(migration: BaseMigration) -> list[str]:
     """Return the aliases that a migration may run on.
 
     Those that the author allows; without such a list all that the routers admit for the app, replicas left out
-    (``TEST.MIRROR`` marks them, as for Django's own test runner).
+    (``TEST.MIRROR`` marks them, as for Django's own test runner). A migration whose list is none cannot be started; it
+    is shown as if it had no list.
 
     Args:
         migration: The definition.
     """
-    if migration.allowed_db_aliases is not None:
+    if migration.allowed_db_aliases is not None and _is_list(migration.allowed_db_aliases):
         return [alias for alias in connections if alias in migration.allowed_db_aliases]
     return [alias for alias in connections if _is_migrated(alias, migration.app_label)]
 
@@ -45,8 +48,18 @@ def check_alias(db_alias: str) -> None:
 
 
 def check_database(migration: BaseMigration, db_alias: str) -> None:
-    """Raise DatabaseNotAllowed if the migration does not run on this database."""
+    """Raise DatabaseNotAllowed if the migration does not run on this database.
+
+    Raises:
+        ConfigurationError: ``allowed_db_aliases`` is no list. Of a string every part would be an alias.
+    """
     check_alias(db_alias)
+    if migration.allowed_db_aliases is not None and not _is_list(migration.allowed_db_aliases):
+        raise ConfigurationError(
+            f"allowed_db_aliases of {migration.key} is {migration.allowed_db_aliases!r}, but it has to be a list of "
+            "aliases, or None. Correct it.",
+            key=migration.key,
+        )
     allowed = get_database_aliases(migration)
     if db_alias not in allowed:
         raise DatabaseNotAllowed(
@@ -54,3 +67,7 @@ def check_database(migration: BaseMigration, db_alias: str) -> None:
             key=migration.key,
             db_alias=db_alias,
         )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Collection) and not isinstance(value, str | bytes)

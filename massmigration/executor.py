@@ -14,12 +14,13 @@ from massmigration.definitions.base import BaseMigration
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.fitting import check_fits
 from massmigration.engine.leases import is_live
+from massmigration.engine.methods import check_result
 from massmigration.exceptions import (
     IllegalMove,
 )
 from massmigration.launching import launch_after_commit
 from massmigration.models import MigrationAttempt, MigrationRecord
-from massmigration.readiness import check_definition, check_dependencies
+from massmigration.readiness import check_declarations, check_definition, check_dependencies
 from massmigration.recorder import Author
 from massmigration.retrying import open_failed, open_in_parts
 
@@ -47,6 +48,7 @@ def start(
         ConfigurationError: The backend cannot run it.
         BackendUnreachable: The backend did not take it; the record is FAILED and can be retried.
     """
+    check_declarations(migration)
     check_database(migration, db_alias)
     record = recorder.get_record(migration.key, db_alias)
     status = record.status if record is not None else states.NOT_RUN
@@ -57,7 +59,7 @@ def start(
     if enqueue:
         backend.check_launch(db_alias, origin=author.origin)
     check_definition(migration, db_alias)
-    migration.before_start(db_alias)
+    check_result(migration.before_start(db_alias), "before_start", migration)  # type: ignore[func-returns-value]
     attempt = MigrationAttempt(
         key=migration.key,
         backend=get_backend_path(migration),

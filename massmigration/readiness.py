@@ -9,15 +9,22 @@ from massmigration import recorder, states
 from massmigration.definitions.base import BaseMigration, as_key
 from massmigration.engine.attributes import check_attributes
 from massmigration.engine.kinds import get_kind
+from massmigration.engine.methods import check_methods
 from massmigration.engine.rows import QuerysetKind
 from massmigration.exceptions import (
     DependencyNotApplied,
 )
 
 
+def check_declarations(migration: BaseMigration) -> None:
+    """Raise ConfigurationError or InvalidDefinition if an attribute or a method cannot work; asks no database."""
+    check_attributes(migration)
+    check_methods(migration)
+
+
 def check_definition(migration: BaseMigration, db_alias: str) -> None:
     """Raise InvalidDefinition or ConfigurationError if the engine cannot work the migration; reads a key at most."""
-    check_attributes(migration)
+    check_declarations(migration)
     make_kind = get_kind(migration)
     if make_kind is None:
         return

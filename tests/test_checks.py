@@ -191,8 +191,9 @@ def test_e007_unknown_aliases(throwaway: Throwaway, allowed, other, expected):
 
 @pytest.mark.parametrize(("allowed", "other"), [(None, None), (["default"], "default"), ((), None)])
 def test_known_aliases_are_fine(throwaway: Throwaway, allowed, other):
-    throwaway.make_app("places", {"0001_a.py": ALIASES.format(allowed=allowed, other=other)})
-    assert find_all("places") == []
+    text = ALIASES.format(allowed=allowed, other=other)
+    throwaway.make_app("places", {"0001_a.py": text})
+    assert find("E007") == []
 
 
 def test_e008_a_folder_that_cannot_be_read(throwaway: Throwaway, settings):
@@ -267,3 +268,99 @@ def test_a_broken_file_keeps_no_other_command_from_starting(throwaway: Throwaway
     monkeypatch.setattr(sys, "argv", ["manage.py", "check"])
     (message,) = find("E001")
     assert message.level == checks.ERROR
+
+
+MAPPER = """\
+from massmigration import MapperMigration
+
+
+class Migration(MapperMigration):
+    {line}
+
+    def get_queryset(self, db_alias):
+        pass
+
+    def operation(self, obj, db_alias):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("backend = 5", "backend"),
+        ("backend = ['a.b']", "backend"),
+        ("backend_params = 'abc'", "backend_params"),
+        ("backend_params = None", "backend_params"),
+        ("atomic = 'no'", "atomic"),
+        ("schema_dependencies = ('places', '0001_initial')", "schema_dependencies"),
+    ],
+)
+def test_e013_an_attribute_that_cannot_work(throwaway: Throwaway, line, name):
+    throwaway.make_app("places", {"0001_a.py": MAPPER.format(line=line)})
+    (message,) = find_all("places")
+    assert message.id == "massmigration.E013"
+    assert message.msg.startswith(f"{name} of places:0001_a is ")
+    assert message.hint == "Until then it cannot be run; other migrations are not affected."
+
+
+def test_e014_a_method_that_cannot_work(throwaway: Throwaway):
+    text = MAPPER.format(line="verify = None")
+    throwaway.make_app("places", {"0001_a.py": text, "0002_b.py": text.replace("def operation", "async def operation")})
+    first, second, third = find("E014")
+    assert first.msg == (
+        "verify() of places:0001_a is None, but it has to be a method. Write it as def verify(self, db_alias), or "
+        "leave it out."
+    )
+    assert second.msg.startswith("verify() of places:0002_b")
+    assert third.msg.startswith("operation() of places:0002_b is asynchronous, but nothing awaits it")
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "set()", "dict(a=1)", "bytearray()"])
+def test_w009_a_value_that_all_threads_share(throwaway: Throwaway, value):
+    throwaway.make_app("places", {"0001_a.py": MAPPER.format(line=f"names = {value}")})
+    (message,) = find_all("places")
+    assert (message.id, message.level) == ("massmigration.W009", checks.WARNING)
+    assert ", names, which all threads of a process share." in message.msg
+    assert "self.names = …" in message.hint
+
+
+@pytest.mark.parametrize(
+    "line", ["NAMES = {}", "names = ()", "names = frozenset()", "update_fields = []", "_names = []"]
+)
+def test_constants_and_our_own_attributes_are_fine(throwaway: Throwaway, line):
+    throwaway.make_app("places", {"0001_a.py": MAPPER.format(line=line)})
+    assert find_all("places") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("update_field = ()", "update_fields"),
+        ("batchsize = 5", "batch_size"),
+        ("max_worker = 2", "max_workers"),
+        ("transient_error = ()", "transient_errors"),
+        ("def verfy(self, db_alias): pass", "verify"),
+        ("def get_query_set(self, db_alias): pass", "get_queryset"),
+    ],
+)
+def test_w010_a_misspelt_attribute(throwaway: Throwaway, line, meant):
+    throwaway.make_app("places", {"0001_a.py": MAPPER.format(line=line)})
+    (message,) = find_all("places")
+    assert (message.id, message.level) == ("massmigration.W010", checks.WARNING)
+    assert message.hint.startswith(f"Did you mean {meant}? ")
+
+
+@pytest.mark.parametrize("line", ["country = 'DE'", "slug_field = 'slug'", "def find_name(self): pass", "fields = ()"])
+def test_attributes_of_the_authors_own_are_fine(throwaway: Throwaway, line):
+    throwaway.make_app("places", {"0001_a.py": MAPPER.format(line=line)})
+    assert find_all("places") == []
+
+
+def test_w011_an_attribute_of_another_kind(throwaway: Throwaway):
+    text = simple().replace("    dependencies", "    update_fields = ['slug']\n    dependencies")
+    throwaway.make_app("places", {"0001_a.py": text})
+    (message,) = find_all("places")
+    assert (message.id, message.level) == ("massmigration.W011", checks.WARNING)
+    assert message.msg == "places:0001_a has update_fields, which means nothing for a SimpleMigration."
+    assert message.hint == "It belongs to MapperMigration. Take it out."

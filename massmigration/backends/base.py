@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -117,7 +117,7 @@ def get_backend_path(migration: BaseMigration) -> str:
 def has_queue(migration: BaseMigration) -> bool:
     """Return whether the migration's backend has workers elsewhere; False if there is no such backend."""
     try:
-        return _import_backend(get_backend_path(migration)).has_workers
+        return _get_class(migration).has_workers
     except ConfigurationError:
         return False
 
@@ -131,5 +131,20 @@ def get_backend(migration: BaseMigration) -> BaseBackend:
     Raises:
         ConfigurationError: There is no such backend, or its library is missing.
     """
-    backend = _import_backend(get_backend_path(migration))
+    backend = _get_class(migration)
+    if not isinstance(migration.backend_params, Mapping):
+        raise ConfigurationError(
+            f"backend_params of {migration.key} is {migration.backend_params!r}, but it has to be a dictionary. "
+            "Correct it.",
+            key=migration.key,
+        )
     return backend(migration.queue_name or conf.task_queue, dict(migration.backend_params))
+
+
+def _get_class(migration: BaseMigration) -> type[BaseBackend]:
+    path = get_backend_path(migration)
+    if not isinstance(path, str):
+        raise ConfigurationError(
+            f"The backend {path!r} is no dotted path. Correct MASSMIGRATION_BACKEND, or the migration's backend."
+        )
+    return _import_backend(path)

@@ -6,7 +6,7 @@ import difflib
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from django.apps import AppConfig
 from django.core import checks
@@ -14,30 +14,15 @@ from django.core.management import get_commands
 from django.db import connections
 
 from massmigration.backends.base import get_backend
+from massmigration.checks.definitions import check_attribute_values, check_methods, check_names, check_shared_values
+from massmigration.checks.faults import Fault
+from massmigration.engine.attributes import find_attribute_faults
 from massmigration.exceptions import ConfigurationError
 from massmigration.loader import MigrationLoader, get_loader
 from massmigration.problems import describe_cycle, join_words
 
 _UNTIL_THEN: Final = "Until then it cannot be run; other migrations are not affected."
 _SEE_TRACEBACK: Final = "See the traceback with: python manage.py shell -c '__import__(\"{module}\")'."
-
-
-class Fault(NamedTuple):
-    """One problem that a check found.
-
-    Attributes:
-        id: ``E001`` for an error, ``W001`` for a warning.
-        app_label: The app it is about.
-        place: The file it is in, or the app's label.
-        text: What is wrong.
-        hint: What to do.
-    """
-
-    id: str
-    app_label: str
-    place: Path | str
-    text: str
-    hint: str
 
 
 def check_migrations(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -134,7 +119,8 @@ def _check_folders(loader: MigrationLoader) -> Iterator[Fault]:
 
 def _check_backends(loader: MigrationLoader) -> Iterator[Fault]:
     for key, migration in loader.migrations.items():
-        if migration.backend or migration.backend_params:
+        is_declared = not any(name in ("backend", "backend_params") for name, _ in find_attribute_faults(migration))
+        if is_declared and (migration.backend or migration.backend_params):
             try:
                 get_backend(migration)
             except ConfigurationError as error:
@@ -170,6 +156,10 @@ _CHECKS: Final = (
     _check_aliases,
     _check_folders,
     _check_backends,
+    check_attribute_values,
+    check_methods,
+    check_shared_values,
+    check_names,
     _check_leaves,
     _check_strays,
 )

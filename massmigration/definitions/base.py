@@ -78,8 +78,8 @@ class BaseMigration:
     max_retries: ClassVar[int | None] = None
     """How often a batch is repeated after trouble that passes; None: the setting."""
 
-    transient_errors: ClassVar[tuple[type[Exception], ...]] = ()
-    """Classes of exceptions that pass by themselves and are worth a repetition."""
+    transient_errors: ClassVar[type[Exception] | tuple[type[Exception], ...]] = ()
+    """Classes of exceptions, or a single one, that pass by themselves and are worth a repetition."""
 
     destructive: ClassVar[bool] = False
     """Whether it deletes or overwrites data; the confirmation then says so."""

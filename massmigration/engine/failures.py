@@ -21,7 +21,8 @@ class SwallowedDatabaseError(Exception):
 
 def is_passing(error: BaseException, migration: BaseMigration) -> bool:
     """Return whether the error is worth a repetition without counting as a failure."""
-    return is_transient(error) or isinstance(error, tuple(migration.transient_errors))
+    errors = migration.transient_errors
+    return is_transient(error) or isinstance(error, errors if isinstance(errors, type) else tuple(errors))
 
 
 def make_failure(

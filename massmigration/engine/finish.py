@@ -10,9 +10,11 @@ from django.utils import timezone
 from massmigration import clock, recorder, states
 from massmigration.database import is_transient, run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration, WorkedMigration
+from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.accepted import count_accepted, describe_accepted
 from massmigration.engine.counting import Count, count_rows
 from massmigration.engine.kinds import get_kind
+from massmigration.engine.methods import check_result
 from massmigration.engine.rows import get_table, is_until_empty
 from massmigration.engine.sharding import plan_ranges
 from massmigration.exceptions import FenceLost, MassMigrationError, RetryLater
@@ -107,10 +109,14 @@ def run_finish(shard: MigrationShard, migration: WorkedMigration, db_alias: str,
             return
     _verify(migration, db_alias)
     processed = sum(other.processed for other in ranges)
-    changed = sum(other.changed for other in ranges) if getattr(migration, "update_fields", None) else None
+    knows_changed = isinstance(migration, MapperMigration) and migration.update_fields
+    changed = sum(other.changed for other in ranges) if knows_changed else None
     if processed and changed == 0:
         warning = "No row was changed: all of them had the right values already, or the operation sets nothing."
-    warning = " ".join(filter(None, [warning, describe_accepted(shard.attempt_uuid, db_alias)]))
+    accepted = describe_accepted(shard.attempt_uuid, db_alias)
+    if not processed and not accepted:
+        warning = _describe_nothing(migration, ranges, db_alias)
+    warning = " ".join(filter(None, [warning, accepted]))
 
     def apply() -> None:
         recorder.keep_totals(shard.attempt_uuid, db_alias, warning=warning)
@@ -118,6 +124,19 @@ def run_finish(shard: MigrationShard, migration: WorkedMigration, db_alias: str,
             raise FenceLost(f"{shard.key} was paused or cancelled while it was about to finish.", key=shard.key)
 
     _write_end(shard, db_alias, apply)
+
+
+def _describe_nothing(migration: WorkedMigration, ranges: list[MigrationShard], db_alias: str) -> str:
+    """Return the warning of an attempt that visited nothing, perhaps because of a typo."""
+    if isinstance(migration, QuerysetMigration):
+        table = get_table(migration, db_alias)
+        model = table.queryset.model._meta.label
+        if not table.keys.exists():
+            return f"Nothing was done: {model} has no rows on database '{table.alias}'."
+        return f"Nothing was done: no row of {model} matched. If there should have been some, look at get_queryset()."
+    if not ranges:
+        return "Nothing was done: get_shards() returned none."
+    return "Nothing was done: get_items() yielded nothing. If it should have, look at it."
 
 
 def _write_end(shard: MigrationShard, db_alias: str, write: Any) -> None:
@@ -187,6 +206,7 @@ def _verify(migration: WorkedMigration, db_alias: str) -> None:
         if is_transient(error):
             raise
         raise FinishRefused(states.VERIFY_FAILED, f"verify() raised {describe(error)}") from error
+    check_result(verdict, "verify", migration)
     if verdict is not None and verdict is not True:
         sentence = verdict if isinstance(verdict, str) else "verify() returned False."
         raise FinishRefused(states.VERIFY_FAILED, sentence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Any
 
 from massmigration.definitions.custom import CustomMigration
 from massmigration.engine.behaviour import Batch, Kind
+from massmigration.engine.methods import check_result
 from massmigration.engine.pacing import Pacer
 from massmigration.exceptions import InvalidDefinition, RetryLater
 from massmigration.models import MigrationShard
@@ -30,7 +32,7 @@ class SimpleKind(Kind):
 
     def operate(self, batch: Batch) -> None:
         """Call the operation."""
-        self.migration.operation(self.db_alias)
+        check_result(self.migration.operation(self.db_alias), "operation", self.migration)
 
 
 class CustomKind(Kind):
@@ -71,7 +73,8 @@ class CustomKind(Kind):
     def _get_items(self, shard: MigrationShard) -> Iterator[tuple[str, Any]]:
         cursor = None if shard.cursor is None else json.loads(shard.cursor)
         payload = shard.payload or {}
-        self._source = iter(self.migration.get_items(payload.get("shard"), cursor, self.db_alias))
+        part = copy.deepcopy(payload.get("shard"))  # the author's code may change it, and is given it again
+        self._source = iter(self.migration.get_items(part, cursor, self.db_alias))
         items = _check_cursors(self._source, shard)
         if "keys" not in payload:
             return items
@@ -81,11 +84,12 @@ class CustomKind(Kind):
     def operate(self, batch: Batch) -> None:
         """Call the operation for each item, or once if the author wrote ``operation_many``."""
         if type(self.migration).operation_many is not CustomMigration.operation_many:
-            self.migration.operation_many(batch.objects, self.db_alias)
+            done = self.migration.operation_many(list(batch.objects), self.db_alias)  # a copy, which may be emptied
+            check_result(done, "operation_many", self.migration)
             return
         batch.worked = 0
         for number, item in enumerate(batch.objects, start=1):
-            self.migration.operation(item, self.db_alias)
+            check_result(self.migration.operation(item, self.db_alias), "operation", self.migration)
             batch.worked = number
             if number < len(batch.objects) and self.should_stop():
                 batch.cut(number)

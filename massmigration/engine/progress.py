@@ -12,6 +12,7 @@ from massmigration import clock, recorder, states
 from massmigration.backends.base import has_queue
 from massmigration.conf import conf
 from massmigration.definitions.base import BaseMigration
+from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import is_live
 from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
@@ -174,7 +175,7 @@ def _sum(
     shards = recorder.get_shards(attempt.uuid, db_alias)
     ranges = [shard for shard in shards if shard.kind == MigrationShard.RANGE]
     live = [shard for shard in shards if is_live(shard)]
-    knows_changed = bool(getattr(migration, "update_fields", None))
+    knows_changed = isinstance(migration, MapperMigration) and bool(migration.update_fields)
     processed = sum(shard.processed for shard in ranges)
     changed = sum(shard.changed for shard in ranges) if knows_changed else None
     if attempt.processed is not None:

@@ -15,6 +15,7 @@ from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.behaviour import Batch, Kind, Written
 from massmigration.engine.keys import check_key
+from massmigration.engine.methods import check_result
 from massmigration.engine.pacing import LARGEST_SIZE, Pacer
 from massmigration.engine.querysets import KeyRange, Reading, Table, check_queryset, filters_on
 from massmigration.engine.snapshots import Snapshot, get_version, prepare_related
@@ -132,11 +133,12 @@ class MapperKind(QuerysetKind):
         """Call the operation for each object; a pause ends the batch between two of them."""
         if self.fields:
             batch.snapshot = Snapshot(batch.objects, self.fields, is_locked=self.locks)
-        self.migration.prepare(batch.objects, self.db_alias)
+        # A copy, because the author's code may sort it or take objects out, and ours goes with keys and snapshot.
+        check_result(self.migration.prepare(list(batch.objects), self.db_alias), "prepare", self.migration)
         batch.worked = 0
         for obj in batch.objects:
             try:
-                self.migration.operation(obj, self.db_alias)
+                check_result(self.migration.operation(obj, self.db_alias), "operation", self.migration)
             except RetryLater as rest:
                 if batch.snapshot is None or batch.worked == 0:
                     raise
@@ -185,7 +187,8 @@ class BatchKind(QuerysetKind):
 
     def operate(self, batch: Batch) -> None:
         """Call the operation with a queryset of just the batch's rows."""
-        self.migration.operation(self.table.select_batch(batch.objects), self.db_alias)
+        queryset = self.table.select_batch(list(batch.objects))
+        check_result(self.migration.operation(queryset, self.db_alias), "operation", self.migration)
 
     def _get_key(self, row: Any) -> Any:
         return row

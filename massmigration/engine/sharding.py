@@ -16,6 +16,7 @@ from massmigration.definitions.custom import CustomMigration
 from massmigration.engine.counting import Count, count_rows, estimate_table
 from massmigration.engine.keyfilters import get_key_fields
 from massmigration.engine.leases import is_live
+from massmigration.engine.methods import check_shards, check_total
 from massmigration.engine.querysets import KeyRange, Table
 from massmigration.engine.rows import get_table
 from massmigration.engine.storeranges import find_stored_bounds, find_stored_cut
@@ -140,9 +141,10 @@ def _get_rest(table: Table, shard: MigrationShard) -> KeyRange:
 
 def _plan_custom(migration: CustomMigration, db_alias: str) -> Plan:
     parts = []
-    for shard in migration.get_shards(db_alias):
-        json.dumps(shard)  # refuses what cannot be stored, before anything is
-        parts.append(Part(None, None, {"shard": shard}, migration.get_total(shard, db_alias)))
+    for shard in check_shards(migration.get_shards(db_alias), migration):
+        text = json.dumps(shard)  # refuses what cannot be stored, before anything is
+        total = check_total(migration.get_total(json.loads(text), db_alias), migration)
+        parts.append(Part(None, None, {"shard": json.loads(text)}, total))
     totals = [part.total for part in parts]
     total = None if None in totals else sum(total for total in totals if total is not None)
     return Plan(parts, Count(total, is_estimate=False))

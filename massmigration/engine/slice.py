@@ -15,6 +15,7 @@ from massmigration.database import is_document_store, is_transient, run_write
 from massmigration.definitions.base import BaseMigration, WorkedMigration, make_own
 from massmigration.definitions.simple import SimpleMigration
 from massmigration.engine.accepted import stays_accepted
+from massmigration.engine.attributes import check_attributes
 from massmigration.engine.batch import BatchRunner
 from massmigration.engine.breaker import Breaker
 from massmigration.engine.finish import FinishRefused, run_finish
@@ -22,6 +23,7 @@ from massmigration.engine.isolation import ObjectFailed, TroubleLasts
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import Heartbeat, release
 from massmigration.engine.lines import SliceLines, get_fields
+from massmigration.engine.methods import check_methods
 from massmigration.engine.planning import run_plan
 from massmigration.exceptions import FenceLost, RetryLater, check_rest
 from massmigration.models import MigrationFailure, MigrationShard
@@ -93,6 +95,8 @@ class Slice:
         """Work on the shard and return how the visit ended, and what its log line says of that."""
         try:
             self.migration = make_own(self.migration)
+            check_attributes(self.migration)  # also here, because a deploy may have changed them
+            check_methods(self.migration)
             with Heartbeat(self.shard, self.db_alias, self._has_hung):
                 if self.shard.kind == MigrationShard.PLAN:
                     run_plan(self.shard, self.migration, self.db_alias, self.author)

@@ -156,9 +156,23 @@ def test_a_run_that_changed_nothing_says_so(db_alias):
     assert "No row was changed" in MigrationEvent.objects.using(db_alias).get(action="finish").detail
 
 
-def test_an_empty_queryset_is_applied_without_a_warning(db_alias):
+def test_an_empty_table_is_told(db_alias):
     progress = run(SetFlag, db_alias)
-    assert (progress.status, progress.processed, progress.total, progress.warning) == ("applied", 0, 0, "")
+    assert (progress.status, progress.processed, progress.total) == ("applied", 0, 0)
+    assert progress.warning == f"Nothing was done: testapp.City has no rows on database '{db_alias}'."
+
+
+def test_a_filter_that_finds_nothing_is_told(db_alias):
+    make_cities(db_alias, 1)
+    migration = make(SetFlag)
+    run(migration, db_alias)
+    executor.restart(migration, db_alias, AUTHOR, enqueue=False)
+    progress = work(migration, db_alias)
+    assert (progress.status, progress.processed) == ("applied", 0)
+    assert progress.warning == (
+        "Nothing was done: no row of testapp.City matched. If there should have been some, look at get_queryset()."
+    )
+    assert recorder.get_events(migration.key, db_alias, 1)[0].detail == progress.warning
 
 
 def test_totals_are_kept_when_the_shards_are_gone(db_alias):

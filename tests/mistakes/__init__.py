@@ -35,4 +35,4 @@ def mistake(identifier: str) -> Callable[[Registered], Registered]:
     return register
 
 
-from tests.mistakes import files, operations, querysets, writes  # noqa: E402, F401  (they register themselves)
+from tests.mistakes import files, items, operations, querysets, writes  # noqa: E402, F401  (they register themselves)

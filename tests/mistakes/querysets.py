@@ -30,3 +30,14 @@ def ordered(trial: Trial) -> str:
 class OtherDatabase(Visits):
     def get_queryset(self, db_alias):
         return City.objects.using(next(alias for alias in [*connections, DEFAULT_DB_ALIAS] if alias != db_alias))
+
+
+@mistake("matches-nothing")
+def match_nothing(trial: Trial) -> str:
+    class Migration(Visits):
+        def get_queryset(self, db_alias):
+            return City.objects.using(db_alias).filter(name="citty 1")
+
+    outcome = trial.run(Migration)
+    assert trial.get_visits() == [0] * 10
+    return outcome

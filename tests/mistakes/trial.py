@@ -106,6 +106,11 @@ class Trial:
             return CHECK_WARNING
         return outcome
 
+    def retry(self, key: str = f"{APP}:0001_mistake") -> str:
+        """Retry a migration that failed, and work it off; return the outcome."""
+        api.retry_migration(key, self.db_alias, actor="tester", enqueue=False)
+        return self.work(key)
+
     def work(self, key: str) -> str:
         """Work off an attempt that is started already; return the outcome."""
         record = api.get_record(key, self.db_alias)

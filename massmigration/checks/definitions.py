@@ -1,0 +1,95 @@
+"""What ``manage.py check`` says about the classes that authors write: their attributes and methods."""
+
+from __future__ import annotations
+
+import difflib
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final
+
+from massmigration.checks.faults import Fault
+from massmigration.definitions.base import BaseMigration
+from massmigration.definitions.batch import BatchMigration
+from massmigration.definitions.custom import CustomMigration
+from massmigration.definitions.mapper import MapperMigration
+from massmigration.definitions.simple import SimpleMigration
+from massmigration.engine.attributes import find_attribute_faults
+from massmigration.engine.methods import find_method_faults
+from massmigration.loader import MigrationLoader
+
+_KINDS: Final = (BaseMigration, SimpleMigration, MapperMigration, BatchMigration, CustomMigration)
+_UNTIL_THEN: Final = "Until then it cannot be run; other migrations are not affected."
+
+LIKENESS: Final = 0.8
+"""How alike two names have to be, from 0 to 1, for one to be taken for the other, misspelt."""
+
+
+def check_attribute_values(loader: MigrationLoader) -> Iterator[Fault]:
+    """Find attributes with values that cannot work."""
+    for key, migration in loader.migrations.items():
+        for name, sentence in find_attribute_faults(migration):
+            if name != "allowed_db_aliases":  # which has a check of its own
+                yield _make("E013", loader, key, sentence, _UNTIL_THEN)
+
+
+def check_methods(loader: MigrationLoader) -> Iterator[Fault]:
+    """Find methods that would be called in vain."""
+    for key, migration in loader.migrations.items():
+        for sentence in find_method_faults(migration):
+            yield _make("E014", loader, key, sentence, _UNTIL_THEN)
+
+
+def check_shared_values(loader: MigrationLoader) -> Iterator[Fault]:
+    """Find lists, dictionaries and sets that all threads of a process share."""
+    for key, migration in loader.migrations.items():
+        declared = _get_names(*_KINDS)
+        for name, value in _get_own(migration).items():
+            if name in declared or name.isupper() or not isinstance(value, list | dict | set | bytearray | deque):
+                continue
+            text = f"{key} has a {type(value).__name__} in its class, {name}, which all threads of a process share."
+            hint = (
+                f"If it is filled at run time, make it in prepare() or __init__(), as self.{name} = …. If it is a "
+                "constant, write its name in capitals, or make it a tuple or a frozenset."
+            )
+            yield _make("W009", loader, key, text, hint)
+
+
+def check_names(loader: MigrationLoader) -> Iterator[Fault]:
+    """Find attributes and methods that are misspelt, or that mean something for other migrations only."""
+    for key, migration in loader.migrations.items():
+        kind = next(kind for kind in reversed(_KINDS) if isinstance(migration, kind))
+        known, elsewhere = _get_names(kind), _get_names(*_KINDS)
+        for name in _get_own(migration):
+            if name in known:
+                continue
+            if name in elsewhere and name not in vars(type(migration)):  # a mixin may be for several kinds
+                continue
+            if name in elsewhere:
+                owners = " and ".join(other.__name__ for other in _KINDS if name in _get_names(other))
+                text = f"{key} has {name}, which means nothing for a {kind.__name__}."
+                yield _make("W011", loader, key, text, f"It belongs to {owners}. Take it out.")
+            elif close := difflib.get_close_matches(name, known, n=1, cutoff=LIKENESS):
+                text = f"{key} has {name}, which means nothing to massmigration."
+                hint = f"Did you mean {close[0]}? If it is an attribute of your own, give it another name."
+                yield _make("W010", loader, key, text, hint)
+
+
+def _make(identifier: str, loader: MigrationLoader, key: str, text: str, hint: str) -> Fault:
+    file = loader.files[key]
+    return Fault(identifier, file.app_label, file.path, text, hint)
+
+
+def _get_names(*kinds: type[BaseMigration]) -> set[str]:
+    return {name for kind in kinds for name in dir(kind) if not name.startswith("_")}
+
+
+def _get_own(migration: BaseMigration) -> dict[str, Any]:
+    """Return what the author's classes declare in public, the class of the file before those that it inherits from."""
+    found: dict[str, Any] = {}
+    for definition in type(migration).__mro__:
+        if definition is object or any(definition in kind.__mro__ for kind in _KINDS):
+            continue
+        for name, value in vars(definition).items():
+            if not name.startswith("_"):
+                found.setdefault(name, value)
+    return found

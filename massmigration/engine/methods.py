@@ -1,0 +1,160 @@
+"""What the methods that authors write have to be, as a table; one that would be called in vain is refused."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Awaitable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from massmigration.definitions.base import BaseMigration, WorkedMigration
+from massmigration.definitions.batch import BatchMigration
+from massmigration.definitions.custom import CustomMigration
+from massmigration.definitions.mapper import MapperMigration
+from massmigration.definitions.simple import SimpleMigration
+from massmigration.exceptions import InvalidDefinition
+
+
+class Method(NamedTuple):
+    """One method that the engine, or a page, calls.
+
+    Attributes:
+        kind: The class that declares it.
+        name: Its name.
+        arguments: Names of what it is called with; of several rows for one method, one is enough.
+        may_yield: Whether it may be a generator function.
+    """
+
+    kind: type[BaseMigration]
+    name: str
+    arguments: tuple[tuple[str, ...], ...]
+    may_yield: bool = False
+
+
+METHODS: Final = (
+    Method(BaseMigration, "launch", (("db_alias",),)),
+    Method(BaseMigration, "before_start", (("db_alias",),)),
+    Method(BaseMigration, "has_run_permission", (("user",), ("user", "action", "db_alias"))),
+    Method(WorkedMigration, "verify", (("db_alias",),)),
+    Method(SimpleMigration, "operation", (("db_alias",),)),
+    Method(MapperMigration, "get_queryset", (("db_alias",),)),
+    Method(MapperMigration, "prepare", (("objects", "db_alias"),)),
+    Method(MapperMigration, "operation", (("obj", "db_alias"),)),
+    Method(BatchMigration, "get_queryset", (("db_alias",),)),
+    Method(BatchMigration, "operation", (("queryset", "db_alias"),)),
+    Method(CustomMigration, "get_shards", (("db_alias",),), may_yield=True),
+    Method(CustomMigration, "get_items", (("shard", "cursor", "db_alias"),), may_yield=True),
+    Method(CustomMigration, "get_total", (("shard", "db_alias"),)),
+    Method(CustomMigration, "operation", (("item", "db_alias"),)),
+    Method(CustomMigration, "operation_many", (("items", "db_alias"),)),
+)
+
+
+def find_method_faults(migration: BaseMigration) -> Iterator[str]:
+    """Yield a sentence for each method that cannot do its work.
+
+    Args:
+        migration: The definition.
+    """
+    for method in METHODS:
+        if isinstance(migration, method.kind):
+            fault = _find_fault(getattr(migration, method.name, None), method)
+            if fault:
+                yield f"{method.name}() of {migration.key} {fault}"
+
+
+def check_methods(migration: BaseMigration) -> None:
+    """Raise InvalidDefinition if a method cannot do its work.
+
+    Args:
+        migration: The definition.
+    """
+    for sentence in find_method_faults(migration):
+        raise InvalidDefinition(sentence, key=migration.key)
+
+
+def check_result(result: object, name: str, migration: BaseMigration) -> None:
+    """Raise InvalidDefinition if what a method returned shows that nothing of it was done.
+
+    A plain function may return the coroutine or the generator of another one, which nobody looks at.
+
+    Args:
+        result: What it returned.
+        name: The method's name.
+        migration: The definition.
+    """
+    if result is None or not isinstance(result, Awaitable | AsyncIterable | Iterator):
+        return
+    with suppress(Exception):
+        getattr(result, "close", lambda: None)()  # or Python would warn that it was never awaited
+    raise InvalidDefinition(
+        f"{name}() of {migration.key} returned {_describe(result)}, so what it should do was not done. Do the work in "
+        f"{name}() itself, or go through what it returned.",
+        key=migration.key,
+    )
+
+
+def check_shards(shards: Any, migration: BaseMigration) -> Iterable[Any]:
+    """Return what ``get_shards`` returned, or raise InvalidDefinition if it is no list of shards.
+
+    Args:
+        shards: What it returned.
+        migration: The definition.
+    """
+    if isinstance(shards, Iterable) and not isinstance(shards, str | bytes | Mapping):
+        return shards
+    raise InvalidDefinition(
+        f"get_shards() of {migration.key} returned {shards!r:.200}, but it has to return a list of JSON values. Make "
+        "it a list.",
+        key=migration.key,
+    )
+
+
+def check_total(total: Any, migration: BaseMigration) -> int | None:
+    """Return what ``get_total`` returned, or raise InvalidDefinition if it is no number of items.
+
+    Args:
+        total: What it returned.
+        migration: The definition.
+    """
+    if total is None or type(total) is int:
+        return total
+    raise InvalidDefinition(
+        f"get_total() of {migration.key} returned {total!r:.200}, but it has to return a whole number, or None if it "
+        "is unknown. Correct it.",
+        key=migration.key,
+    )
+
+
+def _find_fault(function: Any, method: Method) -> str:
+    shown = " or ".join(f"def {method.name}({', '.join(('self', *row))})" for row in method.arguments)
+    if not callable(function):
+        return f"is {function!r}, but it has to be a method. Write it as {shown}, or leave it out."
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    if any(map(inspect.iscoroutinefunction, (function, called))) or inspect.isasyncgenfunction(called):
+        return "is asynchronous, but nothing awaits it, so it would do nothing. Write it without async."
+    if inspect.isgeneratorfunction(called) and not method.may_yield:
+        return "contains yield, but nothing asks for what it yields, so it would do nothing. Write it without yield."
+    try:
+        signature, outermost = inspect.signature(function), inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # of what is written in C nothing is known
+        return ""
+    # A decorator may hand on other arguments than it is given, so its own have to be wrong, too.
+    if any(_takes(one, len(row)) for one in (signature, outermost) for row in method.arguments):
+        return ""
+    calls = " or ".join(f"{method.name}({', '.join(row)})" for row in method.arguments)
+    return f"takes {signature}, but it is called as {calls}. Write it as {shown}."
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _describe(result: object) -> str:
+    if isinstance(result, Awaitable):
+        return "a coroutine"
+    return "a generator" if inspect.isgenerator(result) or inspect.isasyncgen(result) else f"a {type(result).__name__}"
