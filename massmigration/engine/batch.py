@@ -14,6 +14,7 @@ from massmigration import clock, logs, recorder
 from massmigration.conf import conf
 from massmigration.database import limit_idling, run_write, write_transaction
 from massmigration.engine.behaviour import Batch, Kind, Written
+from massmigration.engine.callbacks import HeldCallbacks
 from massmigration.engine.failures import SwallowedDatabaseError, is_passing
 from massmigration.engine.isolation import Isolation, ObjectFailed
 from massmigration.engine.lines import get_fields, note_repeat
@@ -46,6 +47,8 @@ class BatchRunner:
         self.pacer: Pacer = kind.make_pacer(shard)
         self._batch: Batch | None = None
         self._isolation = Isolation(kind, shard)
+        if shard.batch_size is not None and shard.batch_size < self.pacer.size:
+            self._isolation.limit = shard.batch_size
 
     def run(self) -> bool:
         """Work one batch.
@@ -68,6 +71,7 @@ class BatchRunner:
                 return self._attempt()
             except RetryLater:
                 if not self._isolation.make_room(self._batch):
+                    self._shrink()
                     raise
                 self.kind.note_error()
             except FenceLost:
@@ -84,6 +88,14 @@ class BatchRunner:
                     delay *= 2
                 else:
                     self._isolation.narrow(self._batch, error)
+
+    def _shrink(self) -> None:
+        """Have the shard begin with a smaller batch after its rest, if a smaller one was tried in vain before it.
+
+        An operation that asks for rest after so many calls would never commit anything in batches of more objects.
+        """
+        if self._isolation.limit is not None:
+            self.shard.batch_size = max(1, self._isolation.limit // 2)
 
     def _attempt(self) -> bool:
         started_at = time.monotonic()
@@ -121,7 +133,7 @@ class BatchRunner:
             if batch.cursor is None:
                 return batch
             if not operates_inside:
-                self._operate(batch)
+                self._operate_before(batch)
             if kind.saves_itself:
                 self._note_advance(self._get_progress(batch, Written()), is_written=False)
                 return batch
@@ -153,6 +165,8 @@ class BatchRunner:
             raise _RowsChanged
         written = kind.write(batch, self.shard) if batch.objects else Written(0)
         fields = self._get_progress(batch, written)
+        if batch.callbacks is not None:
+            batch.callbacks.register()
         if kind.work_alias == self.db_alias:
             recorder.advance_shard(self.shard, self.db_alias, **fields)
         return batch, fields
@@ -171,6 +185,15 @@ class BatchRunner:
         if left:  # once in a shard: with a number that is known, nobody counts again
             run_write(self.db_alias, lambda: recorder.update_held(self.shard, self.db_alias, left_matching=left))
             self.shard.left_matching = left
+
+    def _operate_before(self, batch: Batch) -> None:
+        """Call the operation outside of the transaction; what it wants to have done after the commit waits for it."""
+        if self.kind.saves_itself:
+            self._operate(batch)
+            return
+        batch.callbacks = HeldCallbacks(self.kind.work_alias)
+        with batch.callbacks.hold():
+            self._operate(batch)
 
     def _operate(self, batch: Batch) -> None:
         if not batch.objects:

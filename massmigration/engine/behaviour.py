@@ -10,6 +10,7 @@ from django.db import connections
 
 from massmigration.conf import conf
 from massmigration.database import is_document_store
+from massmigration.engine.callbacks import HeldCallbacks
 from massmigration.engine.pacing import LARGEST_LOADED, Pacer
 from massmigration.engine.snapshots import Snapshot
 from massmigration.exceptions import RetryLater
@@ -29,6 +30,7 @@ class Batch:
         version: How the database stood when they were loaded, if it tells.
         worked: For how many objects the operation has returned; None if it is called for all of them at once.
         rest: What the operation raised to rest the shard once what came before is committed.
+        callbacks: What the operation registered for after the commit; None if it is called in the transaction.
     """
 
     objects: list[Any]
@@ -38,6 +40,7 @@ class Batch:
     version: Any = None
     worked: int | None = None
     rest: RetryLater | None = None
+    callbacks: HeldCallbacks | None = None
 
     def cut(self, count: int) -> None:
         """Keep the first ``count`` objects only: the others are the next batch's."""

@@ -144,6 +144,7 @@ def release(
                 enqueued_at=timezone.now(),
                 waiting_for=waiting_for[:255],
                 retries=shard.retries if rests is None else rests,
+                batch_size=shard.batch_size,
             ),
         )
     except FenceLost:

@@ -14,6 +14,8 @@ from massmigration.definitions.base import QuerysetMigration
 from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.behaviour import Batch, Kind, Written
+from massmigration.engine.callbacks import Traces
+from massmigration.engine.keyfilters import get_key_fields
 from massmigration.engine.keys import check_key
 from massmigration.engine.methods import check_result
 from massmigration.engine.pacing import LARGEST_SIZE, Pacer
@@ -109,13 +111,17 @@ class MapperKind(QuerysetKind):
             self.largest_size = min(self.largest_size, get_statement_size(model, self.fields))
 
     def _load_fields(self) -> None:
-        names, is_deferred = self.table.queryset.query.deferred_loading
-        fields = {field.name for field in self.fields}
-        if names and is_deferred and fields & set(names):
-            rest = set(names) - fields
-            self.table.queryset = self.table.queryset.defer(None).defer(*rest)
+        """Have the fields read that are written, and the keys of their tables, which Django may guess otherwise."""
+        loading, is_deferred = self.table.queryset.query.deferred_loading
+        names_by_column = {field.attname: field.name for field in self.table.queryset.model._meta.concrete_fields}
+        names = {names_by_column.get(name, name) for name in loading}
+        tables = {field.model for field in self.fields}
+        keys = {key.name for table in tables for key in get_key_fields(table)}
+        needed = keys | {field.name for field in self.fields}
+        if names and is_deferred and needed & names:
+            self.table.queryset = self.table.queryset.defer(None).defer(*names - needed)
         elif names and not is_deferred:
-            self.table.queryset = self.table.queryset.only(*names, *fields)
+            self.table.queryset = self.table.queryset.only(*names, *needed)
 
     @property
     def saves_itself(self) -> bool:
@@ -135,12 +141,23 @@ class MapperKind(QuerysetKind):
             batch.snapshot = Snapshot(batch.objects, self.fields, is_locked=self.locks)
         # A copy, because the author's code may sort it or take objects out, and ours goes with keys and snapshot.
         check_result(self.migration.prepare(list(batch.objects), self.db_alias), "prepare", self.migration)
+        traces = Traces(self.work_alias)
+        with traces.watch():
+            self._operate_each(batch, traces)
+
+    def _operate_each(self, batch: Batch, traces: Traces) -> None:
         batch.worked = 0
         for obj in batch.objects:
+            traces.begin()
+            callbacks_count = 0 if batch.callbacks is None else len(batch.callbacks)
             try:
                 check_result(self.migration.operation(obj, self.db_alias), "operation", self.migration)
             except RetryLater as rest:
                 if batch.snapshot is None or batch.worked == 0:
+                    raise
+                if batch.callbacks is not None:
+                    batch.callbacks.cut(callbacks_count)
+                elif traces.are_left:  # the batch is rolled back, and worked again up to this object
                     raise
                 batch.rest = rest  # nothing of this object is written: what came before it is committed first
                 batch.cut(batch.worked)

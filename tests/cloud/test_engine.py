@@ -199,6 +199,26 @@ def test_retry_later_rests_the_shard_and_repeats_nothing(db_alias, definition: A
     assert get_visits(db_alias) == {1: 30}
 
 
+def test_callbacks_wait_until_the_rows_are_written(db_alias):
+    sent = []
+
+    class Migration(Mapper):
+        on_error = "skip"
+
+        def operation(self, row, db_alias):
+            transaction.on_commit(lambda: sent.append((row.name, get_visits_of(row))), using=db_alias)
+            super().operation(row, db_alias)
+
+    def get_visits_of(row):
+        return Row.objects.using(db_alias).get(pk=row.pk).visits
+
+    make_rows(db_alias, 10)
+    broken.add(Row.objects.using(db_alias).order_by("pk")[4].name)
+    assert run(make(Migration), db_alias).status == "failed"
+    names = [row.name for row in Row.objects.using(db_alias).order_by("pk") if row.name not in broken]
+    assert sent == [(name, 1) for name in names]
+
+
 @pytest.mark.parametrize("model", [Token, Word, Number, Row])
 def test_every_kind_of_key_is_gone_through(db_alias, model):
     make_key: dict[Any, Any] = {

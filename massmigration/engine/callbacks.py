@@ -1,0 +1,105 @@
+"""What an operation leaves besides its object: callbacks for after the commit, and writes of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from django.db import connections
+
+_HARMLESS: Final = ("SELECT", "SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT")
+
+
+class HeldCallbacks:
+    """Keeps what operations hand to ``transaction.on_commit`` until their batch is written.
+
+    Where an operation is called before the transaction that writes its batch, Django would call them at once: for rows
+    that are not written yet, that may be visited again, or that are never written.
+
+    Args:
+        alias: The database that the batch is written to.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self._connection: Any = connections[alias]
+        self._held: list[tuple[Callable[[], Any], bool]] = []
+        self._first = 0
+
+    def __len__(self) -> int:
+        return len(self._held) + len(self._connection.run_on_commit[self._first :])
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold what is registered within the block; author code is called there, outside of our transaction."""
+        connection = self._connection
+        # Only the transaction around an author's test is open here, which is never committed.
+        is_inside, self._first = connection.in_atomic_block, len(connection.run_on_commit)
+        register, before = connection.on_commit, connection.__dict__.get("on_commit")
+
+        def on_commit(func: Callable[[], Any], robust: bool = False) -> None:
+            if not callable(func):
+                raise TypeError("on_commit()'s callback must be a callable.")
+            if is_inside:
+                register(func, robust)
+            elif connection.in_atomic_block:  # the author's own: what is rolled back there is dropped
+                register(lambda: self._held.append((func, robust)))
+            else:
+                self._held.append((func, robust))
+
+        connection.on_commit = on_commit
+        try:
+            yield
+        finally:
+            if before is None:
+                del connection.on_commit
+            else:
+                connection.on_commit = before
+            self._held += [(func, robust) for _, func, robust in connection.run_on_commit[self._first :]]
+            del connection.run_on_commit[self._first :]
+
+    def cut(self, count: int) -> None:
+        """Drop all but the first ``count`` callbacks, within the block of ``hold``."""
+        surplus = len(self) - count
+        inside = min(surplus, len(self._connection.run_on_commit) - self._first)
+        if inside > 0:
+            del self._connection.run_on_commit[-inside:]
+        del self._held[count:]
+
+    def register(self) -> None:
+        """Hand all of them to Django; to be called in the transaction that writes the batch."""
+        for func, robust in self._held:
+            self._connection.on_commit(func, robust)
+
+
+class Traces:
+    """Tells whether an object's operation has written by itself in the transaction of its batch.
+
+    Args:
+        alias: The database that the operation writes to.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self._connection = connections[alias]
+        self._has_written = False
+        self._callbacks = 0
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Look at the statements of the block."""
+        with self._connection.execute_wrapper(self._look):
+            yield
+
+    def begin(self) -> None:
+        """Forget the last object."""
+        self._has_written, self._callbacks = False, len(self._connection.run_on_commit)
+
+    @property
+    def are_left(self) -> bool:
+        """Whether the operation has written, or registered a callback, since ``begin``."""
+        return self._has_written or len(self._connection.run_on_commit) != self._callbacks
+
+    def _look(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+        if not str(sql).startswith(_HARMLESS):
+            self._has_written = True
+        return execute(sql, params, many, context)
