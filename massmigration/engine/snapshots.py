@@ -114,8 +114,9 @@ class Snapshot:
         """
         if not objects:
             return set()
-        model, expected = type(objects[0]), self._loaded[: len(objects)]
-        names = list(expected[0][1])
+        model = type(objects[0])
+        expected = self._add_lazily_loaded(objects)
+        names = list(dict.fromkeys(name for _, loaded in expected for name in loaded))
         keys_of_row = [field.attname for field in get_key_fields(model)]
         stored: dict[Any, tuple[Any, ...]] = {}
         for keys in chunk_keys(model, [pk for pk, _ in expected], connections[alias]):
@@ -131,7 +132,18 @@ class Snapshot:
             for row in rows.values_list(*keys_of_row, *names):  # Django cannot lock what selects a composite key
                 parts = row[: len(keys_of_row)]
                 stored[parts if len(parts) > 1 else parts[0]] = row[len(parts) :]
-        return {pk for pk, loaded in expected if not _is_as_before(stored.get(pk), tuple(map(loaded.get, names)))}
+        return {pk for pk, loaded in expected if not _is_as_before(stored.get(pk), loaded, names)}
+
+    def _add_lazily_loaded(self, objects: Sequence[Model]) -> list[tuple[Any, dict[str, Any]]]:
+        """Return what was loaded, with the deferred fields that the operation has read since."""
+        expected = self._loaded[: len(objects)]
+        deferred = [field.attname for field in objects[0]._meta.concrete_fields if field.attname not in expected[0][1]]
+        if not deferred:
+            return expected
+        return [
+            (pk, {**loaded, **{name: obj.__dict__[name] for name in deferred if name in obj.__dict__}})
+            for obj, (pk, loaded) in zip(objects, expected, strict=True)
+        ]
 
 
 def _take(obj: Model, columns: Sequence[str]) -> dict[str, Any]:
@@ -143,11 +155,12 @@ def _take(obj: Model, columns: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _is_as_before(row: tuple[Any, ...] | None, loaded: tuple[Any, ...]) -> bool:
+def _is_as_before(row: tuple[Any, ...] | None, loaded: dict[str, Any], names: Sequence[str]) -> bool:
     """Compare a row; NaN equals nothing, not even itself, and would have the row visited for ever."""
-    if row is None or row == loaded:
-        return row is not None
-    return all(new == old or (new != new and old != old) for new, old in zip(row, loaded, strict=True))
+    if row is None:
+        return False
+    before = tuple(map(loaded.get, names, row))  # what was never loaded is of no account
+    return row == before or all(new == old or (new != new and old != old) for new, old in zip(row, before, strict=True))
 
 
 def _is_same(new: Any, old: Any) -> bool:

@@ -149,7 +149,11 @@ def _choose_djangos_way(
 
 def _is_json_null(value: Any) -> bool:
     """Return whether the value is ``Value(None, JSONField())``: JSON's null, where None is no value at all."""
-    return type(value) is Value and value.value is None and isinstance(value._output_field_or_none, JSONField)
+    return (
+        type(value) is Value
+        and value.value is None
+        and isinstance(getattr(value, "_output_field_or_none", None), JSONField)
+    )
 
 
 def _prepare(
@@ -181,7 +185,8 @@ def _write_cases(
     Unlike there, text that is too long for its column is refused: on PostgreSQL a cast to ``varchar(9)`` would cut it.
     """
     needs_casts = connection.features.requires_casted_case_in_updates
-    first, queryset = len(pk_fields), QuerySet(table, using=connection.alias)
+    first = len(pk_fields)
+    queryset: QuerySet[Any] = QuerySet(table, using=connection.alias)
     size = connection.ops.bulk_batch_size(["pk", "pk", *fields], rows)
     for start in range(0, len(rows), size):
         by_key = {row[0] if first == 1 else tuple(row[:first]): row[first:] for row in rows[start : start + size]}

@@ -96,6 +96,7 @@ def test_a_locked_row_makes_the_site_wait_for_the_batch():
 
     class Migration(Lower):
         edited = []
+        thread = None
 
         def edit(self, db_alias, pk):
             def rename():

@@ -105,9 +105,13 @@ def test_rows_that_others_changed_or_deleted_are_stale(db_alias):
     objects = list(rows.only("name", "flag").order_by("pk"))
     snapshot = Snapshot(objects, get_fields(City, ["flag"], "x"))
     objects[0].flag = True
-    objects[1].note = "read and set by the operation, not loaded before"
     assert find_stale(snapshot, objects, db_alias) == set()
     rows.filter(pk=cities[1].pk).update(note="not loaded")
+    assert find_stale(snapshot, objects, db_alias) == set()
+    assert objects[3].note == "a"  # loaded lazily
+    rows.filter(pk=cities[3].pk).update(note="new")
+    assert find_stale(snapshot, objects, db_alias) == {cities[3].pk}
+    rows.filter(pk=cities[3].pk).update(note="a")
     rows.filter(pk=cities[2].pk).update(name="new")
     rows.filter(pk=cities[4].pk).delete()
     assert find_stale(snapshot, objects, db_alias) == {cities[2].pk, cities[4].pk}
