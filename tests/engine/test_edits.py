@@ -102,7 +102,7 @@ def test_an_edit_of_a_grandparent_is_kept(family, db_alias, model, only):
     def change(obj, alias):
         if obj.title == "t1" and not edited:
             edited.append(obj)
-            rows = Grandparent.objects.using(alias).filter(title="t1", pk=getattr(obj, "id"))
+            rows = Grandparent.objects.using(alias).filter(title="t1", pk=obj.id)
             in_threads(lambda: rows.update(title="site"))
         obj.title = obj.title.upper()
 
