@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -97,10 +97,20 @@ def write_transaction(db_alias: str) -> Iterator[None]:
     On SQLite it begins IMMEDIATE: a transaction that reads first and writes later fails at once in WAL mode when
     somebody else wrote in between, whatever the time-out (https://www.sqlite.org/isolation.html).
 
+    On PostgreSQL it is READ COMMITTED, whatever level the site has chosen: with one snapshot for the whole transaction,
+    the last statement of a batch would fail as soon as the heartbeat had renewed the lease in the same row.
+
+    Within a transaction that is open already, such as the one around an author's test, both are left as they are.
+
     Args:
         db_alias: The database.
     """
     connection = connections[db_alias]
+    if connection.vendor == "postgresql" and not connection.in_atomic_block:
+        with _read_committed(connection), transaction.atomic(using=db_alias):
+            _set_read_committed(connection)
+            yield
+        return
     if connection.vendor != "sqlite" or connection.in_atomic_block:
         with transaction.atomic(using=db_alias):
             yield
@@ -113,6 +123,33 @@ def write_transaction(db_alias: str) -> Iterator[None]:
             yield
     finally:
         connection.transaction_mode = mode  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _read_committed(connection: Any) -> Iterator[None]:
+    """Have psycopg begin the block's transaction with its level, which costs no statement."""
+    connection.ensure_connection()
+    raw = connection.connection
+    if not _is_psycopg3(connection) or not raw.autocommit:
+        yield
+        return
+    before, raw.isolation_level = raw.isolation_level, connection.Database.IsolationLevel.READ_COMMITTED
+    try:
+        yield
+    finally:
+        if not raw.closed:
+            raw.isolation_level = before
+
+
+def _set_read_committed(connection: BaseDatabaseWrapper) -> None:
+    """Set the level with a statement; for psycopg2, which would send one to set it and another to set it back."""
+    if not _is_psycopg3(connection):
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+
+
+def _is_psycopg3(connection: Any) -> bool:
+    return bool(connection.Database.__name__ == "psycopg")
 
 
 def limit_idling(db_alias: str, seconds: float) -> None:
