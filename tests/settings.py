@@ -66,4 +66,4 @@ if postgres := servers.get_postgres():
         **postgres,
     }
 
-MASSMIGRATION_LOG_DIR = DIRECTORY / "logs"
+MASSMIGRATION_LOG_DIR = DIRECTORY / f"logs{os.environ.get('PYTEST_XDIST_WORKER', '')}"

@@ -20,6 +20,7 @@ from tests.test_servers import FRESH
         (("--color=no",), True),
         (("tests/engine",), True),
         (("tests/test_api.py", "tests/test_conf.py"), True),
+        (("tests/cloud",), True),
         (("tests/test_api.py",), False),
         (("tests/test_api.py::test_something", "-x"), False),
         (("-n0",), False),
@@ -29,8 +30,7 @@ from tests.test_servers import FRESH
     ],
 )
 def test_workers_are_used_but_for_a_single_file_or_where_the_arguments_say_how(args, is_parallel):
-    paths = [arg for arg in args if arg.startswith("tests/")]
-    assert bool(main.get_parallel(args, paths)) is is_parallel
+    assert bool(main.get_parallel(list(args))) is is_parallel
 
 
 def list_tests(*args: str) -> subprocess.CompletedProcess[str]:

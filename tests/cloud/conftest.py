@@ -18,11 +18,14 @@ DATABASES = [alias for alias in ("default", "postgres", "datastore", "firestore"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Ignore, in this session only, warnings of packages that are not ours."""
+    """Start the emulators, and ignore, in this session only, warnings of packages that are not ours."""
     if settings.SETTINGS_MODULE != "tests.cloud.settings":
         raise pytest.UsageError("tests/cloud has settings of its own: pytest --ds=tests.cloud.settings tests/cloud")
     for line in third_party.FILTERS:
         config.addinivalue_line("filterwarnings", line)
+    distributes = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+    if not distributes:  # else each worker has its own
+        servers.start_emulators()
 
 
 @pytest.hookimpl(tryfirst=True)

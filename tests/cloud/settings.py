@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from tests import servers
 from tests.cloud import third_party
 from tests.servers import cloudtasks, gcloud
@@ -10,12 +12,10 @@ if servers.is_test_run() and (missing := servers.find_missing()):
     raise RuntimeError(" ".join(missing))
 
 third_party.ignore_warnings()
-servers.start_emulators()
+servers.name_project()
 
-from tests.settings import *  # noqa: E402, F403  (PostgreSQL starts while the emulators do)
+from tests.settings import *  # noqa: E402, F403
 from tests.settings import DATABASES, DIRECTORY, INSTALLED_APPS, MIDDLEWARE  # noqa: E402
-
-servers.wait_for_emulators()
 
 ROOT_URLCONF = "tests.cloud.urls"
 INSTALLED_APPS = [*INSTALLED_APPS, "djangae", "djangae.tasks", "tests.cloud.app"]
@@ -27,7 +27,7 @@ LOGGING = {"version": 1, "disable_existing_loggers": False, "loggers": {"gcloudc
 
 CONNECTOR = {
     "PROJECT": gcloud.PROJECT,
-    "INDEXES_FILE": str(DIRECTORY / "djangaeidx.yaml"),
+    "INDEXES_FILE": str(DIRECTORY / f"djangaeidx{os.environ.get('PYTEST_XDIST_WORKER', '')}.yaml"),
     # There are no tables to make: without migrations the test databases are there at once.
     "TEST": {"MIGRATE": False},
 }

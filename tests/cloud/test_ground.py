@@ -72,7 +72,6 @@ import os, time
 import pytest
 from tests import servers
 servers.start_emulators()
-servers.wait_for_emulators()
 print(os.environ["MASSMIGRATION_TEST_EMULATORS"], flush=True)
 time.sleep(600)
 """

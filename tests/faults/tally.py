@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -44,7 +44,7 @@ class Tally:
         if report.when == "teardown":
             for name, value in report.user_properties:
                 if name == PROPERTY:
-                    fault, database, times = value  # type: ignore[misc]  # whatever a test records
+                    fault, database, times = cast("tuple[str, str, int]", value)
                     self.counts[fault, database] += times
 
     @pytest.hookimpl(trylast=True)

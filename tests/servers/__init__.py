@@ -1,6 +1,6 @@
 """Finds, starts and stops the real servers that the tests run on."""
 
-from tests.servers.clouds import empty_databases, find_missing, start_emulators, wait_for_emulators
+from tests.servers.clouds import empty_databases, find_missing, name_project, start_emulators
 from tests.servers.postgres import INSTALL_POSTGRES, find_postgres, get_postgres, start_postgres
 from tests.servers.processes import Server, get_directory, get_free_port, is_listening, is_test_run
 
@@ -15,7 +15,7 @@ __all__ = [
     "get_postgres",
     "is_listening",
     "is_test_run",
+    "name_project",
     "start_emulators",
     "start_postgres",
-    "wait_for_emulators",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tests.servers import cloudtasks, datastore, firestore, gcloud
-from tests.servers.processes import Server, get_free_port, is_test_run
+from tests.servers.processes import Server, get_free_port
 
 # Names the emulators that a test run started: only these are emptied as a whole.
 OWN = "MASSMIGRATION_TEST_EMULATORS"
@@ -17,15 +17,20 @@ def find_missing() -> list[str]:
     return list(dict.fromkeys(line for line in lines if line))
 
 
-def start_emulators() -> None:
-    """Start the emulators that the environment does not name, and name them in it.
-
-    Returns at once; ``wait_for_emulators`` waits. Outside a test run nothing is started.
-    """
+def name_project() -> None:
+    """Name our project in the environment, where Google's libraries look for it."""
     os.environ.setdefault("GOOGLE_CLOUD_PROJECT", gcloud.PROJECT)
     os.environ.setdefault("DATASTORE_PROJECT_ID", gcloud.PROJECT)
-    if not is_test_run():
-        return
+
+
+def start_emulators() -> None:
+    """Start the emulators that the environment does not name, name them in it, and return when they are ready.
+
+    Each worker of pytest-xdist starts its own, since a test leaves them empty.
+
+    Raises:
+        RuntimeError: One of them ended, or was not ready in time; the message has its log.
+    """
     if not os.environ.get(datastore.HOST):
         _note(datastore.HOST, datastore.launch())
     if not os.environ.get(firestore.HOST):
@@ -33,6 +38,9 @@ def start_emulators() -> None:
     if not os.environ.get(cloudtasks.HOST):
         os.environ[cloudtasks.TARGET] = f"127.0.0.1:{get_free_port()}"
         _note(cloudtasks.HOST, cloudtasks.launch(cloudtasks.get_target_port()))
+    while _starting:
+        variable, server = _starting.popitem()
+        server.wait(cloudtasks.is_ready if variable == cloudtasks.HOST else gcloud.is_ready, seconds=300)
 
 
 _starting: dict[str, Server] = {}
@@ -42,17 +50,6 @@ def _note(variable: str, server: Server) -> None:
     os.environ[variable] = server.address
     os.environ[OWN] = f"{os.environ.get(OWN, '')} {server.address}".strip()
     _starting[variable] = server
-
-
-def wait_for_emulators() -> None:
-    """Return when all emulators that ``start_emulators`` started are ready.
-
-    Raises:
-        RuntimeError: One of them ended, or was not ready in time; the message has its log.
-    """
-    while _starting:
-        variable, server = _starting.popitem()
-        server.wait(cloudtasks.is_ready if variable == cloudtasks.HOST else gcloud.is_ready)
 
 
 def is_own(variable: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ cd / && rm -rf "$0"
 """
 INTERRUPT = 'kill -s INT "$server"'
 KILL_GROUP = '{ kill -s KILL -- "-$server" || kill -s KILL "$server"; } 2>/dev/null'
+
+FIRST_PORT, LAST_PORT = 10_000, 32_000
 
 # A wrapper starts the real server as its child: in a session of their own one signal reaches them all.
 LEAD = (sys.executable, "-c", "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])")
@@ -56,10 +60,16 @@ def remove_directory(directory: str, pid: int) -> None:
 
 
 def get_free_port() -> int:
-    """Return the number of a port of this machine on which nobody listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """Return the number of a port of this machine on which nobody listens.
+
+    It is below those that systems give to outgoing connections (from 32768 on Linux): sessions that run side by side
+    have many of them, and one could take the port before the server does.
+    """
+    while True:
+        port = FIRST_PORT + secrets.randbelow(LAST_PORT - FIRST_PORT + 1)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def is_listening(port: int) -> bool:
