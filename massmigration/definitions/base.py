@@ -227,5 +227,8 @@ class QuerysetMigration(WorkedMigration):
     lock_rows: ClassVar[bool] = True
     """Lock the batch's rows while they are worked (databases with row locks)."""
 
+    bounded: ClassVar[bool] = False
+    """End at the largest key of when the run was planned, for operations that insert into the table they go through."""
+
     until_empty: ClassVar[bool | None] = None
     """Go over the table again until the queryset is empty; None: if it filters on a field of ``update_fields``."""

@@ -16,9 +16,11 @@ from massmigration.database import limit_idling, run_write, write_transaction
 from massmigration.engine.behaviour import Batch, Kind, Written
 from massmigration.engine.callbacks import HeldCallbacks
 from massmigration.engine.failures import SwallowedDatabaseError, is_passing
+from massmigration.engine.growth import RowsAhead, forgive
 from massmigration.engine.isolation import Isolation, ObjectFailed
 from massmigration.engine.lines import get_fields, note_repeat
 from massmigration.engine.pacing import Pacer
+from massmigration.engine.refusals import FinishRefused
 from massmigration.exceptions import FenceLost, InvalidDefinition, RetryLater
 from massmigration.models import MigrationShard
 
@@ -77,6 +79,8 @@ class BatchRunner:
             except FenceLost:
                 if not self._is_still_mine():
                     raise
+            except RowsAhead as ahead:
+                self._settle(ahead)
             except Exception as error:
                 if self._is_done(error):
                     return True
@@ -230,6 +234,7 @@ class BatchRunner:
     def _get_progress(self, batch: Batch, written: Written) -> dict[str, Any]:
         return {
             "cursor": batch.cursor,
+            **({} if batch.extension is None else {"extension": batch.extension}),
             "processed": self.shard.processed + len(batch.objects),
             "changed": self.shard.changed + (written.changed or 0),
             "left_matching": self.shard.left_matching + written.left_matching,
@@ -259,6 +264,17 @@ class BatchRunner:
         self.shard.upper = stored.upper
         return True
 
+    def _settle(self, ahead: RowsAhead) -> None:
+        """Go on behind the largest key, or fail; whoever retries begins to count again."""
+        try:
+            self.shard.extension = self.kind.settle(self.shard, ahead)
+        except FinishRefused:
+            run_write(
+                self.db_alias,
+                lambda: recorder.update_held(self.shard, self.db_alias, extension=forgive(ahead.extension)),
+            )
+            raise
+
     def _is_done(self, error: Exception) -> bool:
         """Look whether the batch was committed although an error came out of it, as ``on_commit`` may raise one."""
         for alias in {self.db_alias, self.kind.work_alias}:
@@ -275,7 +291,7 @@ class BatchRunner:
             exc_info=error,
             extra=get_fields(self.shard, self.db_alias, "after_commit", error_class=logs.get_class_name(error)),
         )
-        for field in ("cursor", "processed", "changed", "left_matching", "batches", "upper"):
+        for field in ("cursor", "processed", "changed", "left_matching", "batches", "upper", "extension"):
             setattr(self.shard, field, getattr(stored, field))
         self.kind.note_commit(self._batch)
         return True

@@ -11,6 +11,7 @@ from django.db import connections
 from massmigration.conf import conf
 from massmigration.database import is_document_store
 from massmigration.engine.callbacks import HeldCallbacks
+from massmigration.engine.growth import Extension
 from massmigration.engine.pacing import LARGEST_LOADED, Pacer
 from massmigration.engine.snapshots import Snapshot
 from massmigration.exceptions import RetryLater
@@ -29,6 +30,7 @@ class Batch:
         snapshot: The values that the objects were loaded with.
         version: How the database stood when they were loaded, if it tells.
         worked: For how many objects the operation has returned; None if it is called for all of them at once.
+        extension: How far the last range goes, if it is that one's batch.
         rest: What the operation raised to rest the shard once what came before is committed.
         callbacks: What the operation registered for after the commit; None if it is called in the transaction.
     """
@@ -41,6 +43,7 @@ class Batch:
     worked: int | None = None
     rest: RetryLater | None = None
     callbacks: HeldCallbacks | None = None
+    extension: Extension | None = None
 
     def cut(self, count: int) -> None:
         """Keep the first ``count`` objects only: the others are the next batch's."""

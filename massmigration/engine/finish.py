@@ -15,9 +15,10 @@ from massmigration.engine.accepted import count_accepted, describe_accepted
 from massmigration.engine.counting import Count, count_rows
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.methods import check_result
+from massmigration.engine.refusals import FinishRefused
 from massmigration.engine.rows import get_table, is_until_empty
 from massmigration.engine.sharding import plan_ranges
-from massmigration.exceptions import FenceLost, MassMigrationError, RetryLater
+from massmigration.exceptions import FenceLost, RetryLater
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author
 from massmigration.redaction import describe
@@ -30,19 +31,6 @@ LAST_PASS: Final = "last_pass"
 """Parameter of an attempt whose person asked for more passes than that, by a retry."""
 
 REST_SECONDS: Final = 0.5
-
-
-class FinishRefused(MassMigrationError):
-    """The attempt is not applied.
-
-    Args:
-        reason: One of ``states.REASONS``.
-        message: One sentence.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 def make_finish_if_due(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID) -> str | None:
@@ -192,6 +180,7 @@ def _catch_up(
             number=number,
             lower=part.lower,
             upper=part.upper,
+            extension=part.extension,
         )
         for number, part in enumerate(plan_ranges(migration, table))
     ], ""

@@ -65,6 +65,7 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
             lower=part.lower,
             upper=part.upper,
             payload=part.payload,
+            extension=part.extension,
             total=part.total,
         )
         for number, part in enumerate(plan.parts)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.db.models.query import ModelIterable
 
 from massmigration.database import is_document_store, is_transient
-from massmigration.engine.keyfilters import chunk_keys, is_after, is_among, is_from, is_upto
+from massmigration.engine.keyfilters import chunk_keys, get_key_fields, is_after, is_among, is_from, is_upto
 from massmigration.engine.keys import KeyCodec
 from massmigration.engine.locking import has_schema, list_keys, lock_query, lock_rows
 from massmigration.exceptions import InvalidDefinition
@@ -143,6 +143,12 @@ class Table:
         """
         ahead = keys.narrow(self.keys).order_by("pk")
         found = list_keys(ahead[window - 1 : window])
+        return found[0] if found else None
+
+    def find_largest(self, keys: KeyRange) -> Any:
+        """Return the largest key of the table in a range, or None if it has none there; not on document stores."""
+        columns = [F(field.attname).desc() for field in get_key_fields(self.keys.model)]
+        found = list_keys(keys.narrow(self.keys).order_by(*columns)[:1])
         return found[0] if found else None
 
     def read_keys(self, keys: KeyRange, limit: int, *, lock: bool = False, is_counted: bool = False) -> Reading:

@@ -15,6 +15,7 @@ from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.behaviour import Batch, Kind, Written
 from massmigration.engine.callbacks import Traces
+from massmigration.engine.growth import Extension, RowsAhead, extend, note_end, settle
 from massmigration.engine.keyfilters import get_key_fields
 from massmigration.engine.keys import check_key
 from massmigration.engine.methods import check_result
@@ -47,11 +48,36 @@ class QuerysetKind(Kind):
         """Read the next matching rows, window by window, for no longer than a batch may take."""
         if shard.payload is not None:
             return self._fetch_listed(shard, shard.payload["keys"])
-        codec, started_at = self.table.codec, time.monotonic()
         after = shard.cursor if shard.cursor is not None else shard.lower
+        if shard.upper is not None:
+            return self._fetch_between(after, shard.upper, pacer, limit)
+        # Null for a shard that was planned before such ends were noted.
+        extension: Extension | None = shard.extension or note_end(self.table)
+        if extension is None:
+            return self._fetch_between(after, None, pacer, limit)
+        if self.migration.bounded:
+            batch = self._fetch_upto(after, extension["planned"], pacer, limit)
+        else:
+            batch = self._fetch_upto(after, extension["largest"], pacer, limit)
+            while batch.cursor is None and (following := extend(self.table, extension)) is not None:
+                extension = following
+                batch = self._fetch_upto(after, extension["largest"], pacer, limit)
+        batch.extension = extension
+        return batch
+
+    def _fetch_upto(self, after: str | None, upto: str | None, pacer: Pacer, limit: int) -> Batch:
+        """Read up to a key that was noted; None if the table was empty."""
+        return Batch([], None, str) if upto is None else self._fetch_between(after, upto, pacer, limit)
+
+    def settle(self, shard: MigrationShard, ahead: RowsAhead) -> Extension:
+        """Return how the last range goes on, or raise FinishRefused; arguments as ``growth.settle``."""
+        return settle(self.table, shard, ahead)
+
+    def _fetch_between(self, after: str | None, upto: str | None, pacer: Pacer, limit: int) -> Batch:
+        codec, started_at = self.table.codec, time.monotonic()
         keys = KeyRange(
             None if after is None else codec.decode(after),
-            None if shard.upper is None else codec.decode(shard.upper),
+            None if upto is None else codec.decode(upto),
         )
         has_windows, counts = self.table.has_windows, self.locks and self.table.locks_ranges
         while True:

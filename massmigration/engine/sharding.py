@@ -14,12 +14,14 @@ from massmigration.database import is_document_store, run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.definitions.custom import CustomMigration
 from massmigration.engine.counting import Count, count_rows, estimate_table
+from massmigration.engine.growth import Extension, note_end
 from massmigration.engine.keyfilters import get_key_fields
 from massmigration.engine.leases import is_live
 from massmigration.engine.methods import check_shards, check_total
 from massmigration.engine.querysets import KeyRange, Table
 from massmigration.engine.rows import get_table
 from massmigration.engine.storeranges import find_stored_bounds, find_stored_cut
+from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationShard
 
 ROWS_PER_SHARD: Final = 2_000
@@ -39,6 +41,7 @@ class Part(NamedTuple):
     upper: str | None
     payload: Any
     total: int | None
+    extension: Extension | None = None
 
 
 class Plan(NamedTuple):
@@ -77,7 +80,18 @@ def plan_ranges(migration: QuerysetMigration, table: Table) -> list[Part]:
         keys = _find_bounds(table, wanted, rows)
     bounds = [table.codec.encode(key) for key in keys]
     lowers, uppers = [None, *bounds], [*bounds, None]
-    return [Part(lower, upper, None, None) for lower, upper in zip(lowers, uppers, strict=True)]
+    end = note_end(table)
+    if end is None and migration.bounded:
+        raise InvalidDefinition(
+            f"{migration.key} is bounded, but on database '{table.alias}' the largest key of "
+            f"{table.keys.model._meta.label} cannot be found. Leave bounded out, and filter for what was there before.",
+            key=migration.key,
+            db_alias=table.alias,
+        )
+    return [
+        Part(lower, upper, None, None, end if upper is None else None)
+        for lower, upper in zip(lowers, uppers, strict=True)
+    ]
 
 
 def split_largest(migration: BaseMigration, shards: list[MigrationShard], db_alias: str) -> MigrationShard | None:

@@ -18,13 +18,14 @@ from massmigration.engine.accepted import stays_accepted
 from massmigration.engine.attributes import check_attributes
 from massmigration.engine.batch import BatchRunner
 from massmigration.engine.breaker import Breaker
-from massmigration.engine.finish import FinishRefused, run_finish
+from massmigration.engine.finish import run_finish
 from massmigration.engine.isolation import ObjectFailed, TroubleLasts
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import Heartbeat, release
 from massmigration.engine.lines import SliceLines, get_fields
 from massmigration.engine.methods import check_methods
 from massmigration.engine.planning import run_plan
+from massmigration.engine.refusals import FinishRefused
 from massmigration.exceptions import FenceLost, RetryLater, check_rest
 from massmigration.models import MigrationFailure, MigrationShard
 from massmigration.recorder import Author

@@ -122,6 +122,39 @@ def find_stored_cut(table: Table, ranges: list[KeyRange], least_rows: int) -> tu
     return number, middles[0]
 
 
+def find_stored_largest(table: Table, after: Any) -> tuple[bool, Any]:
+    """Return whether the largest key that a queryset finds can be told, and the key; None if there is none.
+
+    It is found by halving the space of keys, with one key read at each step: descending queries by key need an index
+    of their own, or are not to be had.
+
+    Args:
+        table: The author's queryset, on a document store.
+        after: Where to look (not included); None is the beginning.
+    """
+    reader, space = _open(table, KeyRange(after, None))
+    if space is None or space.is_open:
+        return False, None
+    found = reader.read(None, None, 1)
+    if not found:
+        return True, None
+    low, high, largest = space.get_position(found[0]), space.highest, found[0]
+    while low < high:
+        middle = (low + high + 1) // 2
+        key = space.get_key(middle - 1)
+        found = reader.read(key, None, 1)
+        if found and (position := space.get_position(found[0])) > low:
+            low, largest = max(position, middle), found[0]
+        else:
+            high = middle - 1
+    return True, largest
+
+
+def count_ahead(table: Table, keys: KeyRange) -> int:
+    """Return how many rows a queryset finds in a range, at most one more than ``EXACT_ROWS``."""
+    return len(StoreKeys(table.queryset, keys).read(None, None, EXACT_ROWS + 1))
+
+
 def _open(table: Table, keys: KeyRange | None = None) -> tuple[StoreKeys, KeySpace | None]:
     reader = StoreKeys(table.queryset, keys)
     return reader, get_keyspace(table.codec, pads_integers=reader.pads_integers)

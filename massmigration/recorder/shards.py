@@ -279,6 +279,7 @@ def split_shard(shard: MigrationShard, db_alias: str, middle: str, number: int) 
         lower=middle,
         upper=shard.upper,
         batch_size=shard.batch_size,
+        extension=shard.extension,
     )
     if get_shard(new.pk, db_alias) is not None:
         return None

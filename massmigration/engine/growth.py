@@ -1,0 +1,152 @@
+"""The open end of the last key range: how far the engine follows rows that come in, or that the operation makes.
+
+The largest key is noted when the range is planned. When the range reaches it, the largest key of that moment is noted:
+an extension. On a site that makes rows more slowly than they are migrated, extensions get smaller. When an operation
+copies its rows, or moves them to larger keys, they do not.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, TypedDict
+
+from massmigration import states
+from massmigration.database import is_document_store
+from massmigration.engine.counting import count_rows
+from massmigration.engine.querysets import KeyRange, Table
+from massmigration.engine.refusals import FinishRefused
+from massmigration.engine.storeranges import count_ahead, find_stored_largest
+from massmigration.models import MigrationShard
+
+MAX_EXTENSIONS: Final = 5
+"""How many extensions there may be of which none is smaller than the one before."""
+
+COUNT_SECONDS: Final = 5.0
+LONGEST_LOOK_SECONDS: Final = 1.0
+SHORTEST_LOOK_SECONDS: Final = 0.1
+
+
+class Extension(TypedDict):
+    """What ``MigrationShard.extension`` holds.
+
+    Attributes:
+        planned: The largest key when the range was planned, encoded; None if there was none.
+        largest: The key that the range goes to for now; None if there is none.
+        rows: How many rows the last extension had; None before the first.
+        count: How many extensions there were in a row of which none was smaller than the one before.
+        noted_at: When ``largest`` was noted, in seconds since 1970.
+    """
+
+    planned: str | None
+    largest: str | None
+    rows: int | None
+    count: int
+    noted_at: float
+
+
+class RowsAhead(Exception):
+    """Extensions of a range do not get smaller.
+
+    Args:
+        extension: The one that would be next.
+        seconds: How long the last one took.
+    """
+
+    def __init__(self, extension: Extension, seconds: float) -> None:
+        super().__init__(extension)
+        self.extension = extension
+        self.seconds = seconds
+
+
+def note_end(table: Table) -> Extension | None:
+    """Return what the last range of a table begins with; None if the largest key cannot be found.
+
+    On Datastore and Firestore only integers and UUIDs can be searched for the largest.
+    """
+    is_known, largest = _find_largest(table, None)
+    if not is_known:
+        return None
+    encoded = None if largest is None else table.codec.encode(largest)
+    return Extension(planned=encoded, largest=encoded, rows=None, count=0, noted_at=time.time())
+
+
+def extend(table: Table, extension: Extension) -> Extension | None:
+    """Return the next extension of a range that has reached its largest key; None if no row lies ahead.
+
+    Args:
+        table: The rows that the migration goes through.
+        extension: The last one.
+
+    Raises:
+        RowsAhead: There were too many of which none was smaller than the one before.
+    """
+    after = None if extension["largest"] is None else table.codec.decode(extension["largest"])
+    _, largest = _find_largest(table, after)
+    if largest is None:
+        return None
+    rows = _count(table, KeyRange(after, largest), extension["rows"])
+    if rows == 0:
+        return None
+    is_smaller = extension["rows"] is not None and rows < extension["rows"]
+    count, now = 1 if is_smaller else extension["count"] + 1, time.time()
+    following = Extension(
+        planned=extension["planned"], largest=table.codec.encode(largest), rows=rows, count=count, noted_at=now
+    )
+    if count > MAX_EXTENSIONS:
+        raise RowsAhead(following, max(0.0, now - extension["noted_at"]))
+    return following
+
+
+def settle(table: Table, shard: MigrationShard, ahead: RowsAhead) -> Extension:
+    """Return how a range goes on whose extensions do not get smaller, if the operation is not why.
+
+    For a moment nothing is worked: if rows come in all the same, as many as in the time of the last extension, then
+    others make them. To be called outside of a transaction.
+
+    Args:
+        table: The rows that the migration goes through.
+        shard: The last range.
+        ahead: What was found.
+
+    Raises:
+        FinishRefused: The operation makes the rows.
+    """
+    extension = ahead.extension
+    rows, largest = extension["rows"] or 0, extension["largest"]
+    assert largest is not None
+    seconds = min(max(ahead.seconds, SHORTEST_LOOK_SECONDS), LONGEST_LOOK_SECONDS)
+    _, now_largest = _find_largest(table, table.codec.decode(largest))
+    before = table.codec.decode(largest) if now_largest is None else now_largest
+    time.sleep(seconds)
+    expected = rows * seconds / max(ahead.seconds, seconds)
+    _, largest_then = _find_largest(table, before)
+    arrived = 0 if largest_then is None else _count(table, KeyRange(before, largest_then), None)
+    if arrived and arrived * 2 >= expected:
+        return {**extension, "count": 1}
+    raise FinishRefused(
+        states.NOT_EMPTY,
+        f"{shard.key} makes or moves rows ahead of its cursor: behind the largest key lay new rows {MAX_EXTENSIONS} "
+        f"times, never fewer than the time before, and now {rows:,} more. Set bounded = True to end at the largest key "
+        "of when the run was planned, or correct the operation, and retry.",
+    )
+
+
+def forgive(extension: Extension) -> Extension:
+    """Return the extension without what counts against it, for the time after a retry."""
+    return {**extension, "rows": None, "count": 0}
+
+
+def _find_largest(table: Table, after: Any) -> tuple[bool, Any]:
+    """Return whether the largest key can be found, and the key; None if no row lies after ``after``."""
+    if is_document_store(table.alias):
+        return find_stored_largest(table, after)
+    return True, table.find_largest(KeyRange(after, None))
+
+
+def _count(table: Table, keys: KeyRange, at_least: int | None) -> int:
+    """Return how many rows match; of an estimate, not less than ``at_least``, since it blames nobody by itself."""
+    if is_document_store(table.alias):
+        return count_ahead(table, keys)
+    count = count_rows(keys.narrow(table.queryset), COUNT_SECONDS)
+    number = count.number or 0
+    return max(number, at_least or 1) if count.is_estimate else number

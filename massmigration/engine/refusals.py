@@ -1,0 +1,18 @@
+"""Why an attempt fails although no object did."""
+
+from __future__ import annotations
+
+from massmigration.exceptions import MassMigrationError
+
+
+class FinishRefused(MassMigrationError):
+    """The attempt is not applied.
+
+    Args:
+        reason: One of ``states.REASONS``.
+        message: One sentence.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
