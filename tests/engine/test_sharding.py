@@ -52,7 +52,7 @@ def test_arithmetic_cuts_uuids_too(ends, count):
     assert len(bounds) == min(count - 1, high.int - low.int)
 
 
-def make_migration(model, **attributes):
+def make_migration(model, name="0001_test", **attributes):
     class Migration(MapperMigration):
         update_fields = ["visits"]
 
@@ -62,9 +62,9 @@ def make_migration(model, **attributes):
         def operation(self, row, db_alias):
             row.visits += 1
 
-    for name, value in attributes.items():
-        setattr(Migration, name, value)
-    return make(Migration)
+    for attribute, value in attributes.items():
+        setattr(Migration, attribute, value)
+    return make(Migration, name)
 
 
 def make_rows(model, db_alias, count):
@@ -117,8 +117,7 @@ def test_few_rows_are_not_split_unless_asked_for(db_alias, settings):
 def test_fewer_rows_than_ranges(db_alias, model):
     for count in (0, 1, 2, 5):
         make_rows(model, db_alias, count)
-        migration = make_migration(model, shard_count=7)
-        migration.name = f"000{count}_test"
+        migration = make_migration(model, f"000{count}_test", shard_count=7)
         table = get_table(migration, db_alias)
         counts = count_parts(plan_ranges(migration, table), table)
         assert sum(counts) == count
@@ -198,8 +197,7 @@ def test_what_is_not_cut(db_alias, small_ranges):
         assert split(migration, attempt_uuid, db_alias) is None
         release(owned, db_alias)
     SparseInt.objects.using(db_alias).filter(pk__gt=-950).delete()
-    few = make_migration(SparseInt)
-    few.name = "0003_few"
+    few = make_migration(SparseInt, "0003_few")
     attempt_uuid = start(few, db_alias)
     owned = claim_range(few, db_alias)
     assert split(few, attempt_uuid, db_alias) is None  # not worth it

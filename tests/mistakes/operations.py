@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from massmigration import api
+from massmigration import CustomMigration, api
 from massmigration.worker import work
 from tests.engine.support import in_threads
 from tests.mistakes import Trial, mistake
@@ -42,6 +42,32 @@ def change_the_filter(trial: Trial) -> str:
     outcome = trial.run(Migration)
     assert trial.get_visits() == [1] * 10
     return outcome
+
+
+@mistake("copies-ahead")
+def copy_ahead(trial: Trial) -> str:
+    class Migration(Visits):
+        update_fields = ()
+
+        def operation(self, city, db_alias):
+            City.objects.using(db_alias).create(name="a copy")
+
+    outcome = trial.run(Migration)
+    assert "bounded = True" in trial.sentence
+    return outcome
+
+
+@mistake("shared-cursor")
+def share_a_cursor(trial: Trial) -> str:
+    class Migration(CustomMigration):
+        def get_items(self, shard, cursor, db_alias):
+            for number in range(0 if cursor is None else 10 * (cursor + 1), 30):
+                yield number // 10, number
+
+        def operation(self, item, db_alias):
+            City.objects.using(db_alias).create(name=str(item))
+
+    return trial.run(Migration)
 
 
 @mistake("keeps-on-self")
