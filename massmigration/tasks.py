@@ -26,7 +26,7 @@ from massmigration.lost import find_lost, take_free_places
 from massmigration.models import MigrationShard
 from massmigration.record_cache import is_wanted
 from massmigration.recorder import Author
-from massmigration.watching import enqueue_watch, is_superseded, is_unwatched
+from massmigration.watching import enqueue_watch, get_rest, is_superseded, is_unwatched
 
 logger = logging.getLogger("massmigration")
 
@@ -118,8 +118,11 @@ def watch(key: str, db_alias: str, attempt: str, due_at: str = "") -> None:
         return
     migration = _load(key, db_alias, attempt_uuid)
     backend = get_backend(migration or _make_nameless(key, stored.backend))
+    record = recorder.get_record(key, db_alias)
+    launched_at = record.moved_at if record else now
+    rest = get_rest(db_alias, attempt_uuid, launched_at) if migration is None else None
     # First of all: who is killed in what follows has seen to it that somebody else looks.
-    if not enqueue_watch(backend, key, db_alias, stored) or migration is None:
+    if not enqueue_watch(backend, key, db_alias, stored, seconds=rest) or migration is None:
         return
     author = Author("watch task", "worker", sender=type(migration))
     if not versions.adopt_at_watch(stored, db_alias, author):
@@ -133,8 +136,7 @@ def watch(key: str, db_alias: str, attempt: str, due_at: str = "") -> None:
     if not versions.ensure_fit(migration, db_alias, stored, author):
         return
     make_finish_if_due(migration, db_alias, attempt_uuid)
-    record = recorder.get_record(key, db_alias)
-    for shard in find_lost(migration, db_alias, attempt_uuid, record.moved_at if record else now, now):
+    for shard in find_lost(migration, db_alias, attempt_uuid, launched_at, now):
         logger.warning(
             "%s: shard %s has lost its worker or its task, and is enqueued again",
             key,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime, timedelta
+from typing import Final
 
 from django.utils import timezone
 
@@ -12,9 +14,30 @@ from massmigration.conf import conf
 from massmigration.database import run_write
 from massmigration.models import MigrationAttempt
 
+LONGEST_REST: Final = timedelta(hours=1)
+"""How seldom a run is looked after whose migration has no file."""
 
-def enqueue_watch(backend: BaseBackend, key: str, db_alias: str, attempt: MigrationAttempt) -> bool:
-    """Have the run looked after once more, ``MASSMIGRATION_WATCH_SECONDS`` from now.
+
+def get_rest(db_alias: str, attempt_uuid: uuid.UUID, launched_at: datetime) -> float:
+    """Return in how many seconds to look again after a run whose migration has no file in this release.
+
+    After a deploy the file may be back at once, or never: so the next look is as far away as the last sign of work.
+
+    Args:
+        db_alias: The database.
+        attempt_uuid: The attempt.
+        launched_at: When the run was last started, resumed or recovered.
+    """
+    signs = [shard.last_progress_at for shard in recorder.get_shards(attempt_uuid, db_alias)]
+    worked_at = max([launched_at, *(sign for sign in signs if sign is not None)])
+    rest = min(timezone.now() - worked_at, LONGEST_REST)
+    return max(rest.total_seconds(), conf.watch_seconds)
+
+
+def enqueue_watch(
+    backend: BaseBackend, key: str, db_alias: str, attempt: MigrationAttempt, *, seconds: float | None = None
+) -> bool:
+    """Have the run looked after again, ``MASSMIGRATION_WATCH_SECONDS`` from now unless told otherwise.
 
     A run has one watch, the one whose time is noted: of several that want it at once, such as deliveries of the same
     task, the others' are superseded when they come, or they would multiply.
@@ -24,16 +47,18 @@ def enqueue_watch(backend: BaseBackend, key: str, db_alias: str, attempt: Migrat
         key: The migration's key.
         db_alias: The database.
         attempt: The attempt, as the caller has read it to decide that it is unwatched.
+        seconds: In how many seconds; None for the setting.
 
     Returns:
         Whether this caller is the one.
     """
     if not backend.has_workers:
         return False
-    due_at = timezone.now() + timedelta(seconds=conf.watch_seconds)
+    delay = conf.watch_seconds if seconds is None else seconds
+    due_at = timezone.now() + timedelta(seconds=delay)
     arguments = {"key": key, "db_alias": db_alias, "attempt": str(attempt.uuid), "due_at": due_at.isoformat()}
     name = f"watch {attempt.uuid} {due_at}"
-    backend.enqueue(WATCH, arguments, db_alias=db_alias, delay_seconds=conf.watch_seconds, name=name)
+    backend.enqueue(WATCH, arguments, db_alias=db_alias, delay_seconds=delay, name=name)
     # Noted afterwards: who is killed in between is delivered again, and nobody waits for a watch that will not come.
     seen = attempt.watch_due_at
     return run_write(db_alias, lambda: recorder.note_watch(attempt.uuid, db_alias, seen, due_at))

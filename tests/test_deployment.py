@@ -217,6 +217,16 @@ def test_on_google_cloud_sql_is_reached_through_its_socket(platform):
     assert settings["MASSMIGRATION_BACKEND"].endswith("CloudTasksBackend")
 
 
+def test_keys_that_were_replaced_are_still_accepted():
+    needs(*MODULES)
+    values = {**PLATFORMS["Cloud Run"], "DJANGO_SECRET_KEY": KEY, "EXAMPLE_DB": "/tmp/unused"}
+    assert show_settings(**values)["SECRET_KEY_FALLBACKS"] == []
+    found = show_settings(**values, DJANGO_SECRET_KEY_FALLBACKS=" one two\n")
+    assert found["SECRET_KEY_FALLBACKS"] == ["one", "two"]
+    refused = manage(ROOT, "check", **{**values, "DJANGO_SECRET_KEY_FALLBACK_VERSIONS": "3"})
+    assert "secrets/django-secret-key/versions/3 cannot be read" in refused.stderr
+
+
 def test_datastore_and_djangae_are_selected_by_the_environment():
     pytest.importorskip("djangae", reason="djangae is not installed: pip install -r requirements/test-cloud.txt")
     settings = show_settings(

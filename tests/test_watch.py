@@ -392,6 +392,24 @@ def test_a_deploy_without_the_file_and_one_with_it(begin, queue, db_alias, throw
     finish(queue, attempt_uuid, db_alias)
 
 
+@pytest.mark.parametrize(("minutes", "seconds"), [(0, 60), (10, 600), (50, 3000), (300, 3600), (30_000, 3600)])
+def test_the_watch_of_a_missing_file_comes_more_and_more_seldom_and_hourly_at_last(
+    begin, queue, db_alias, throwaway, minutes, seconds
+):
+    attempt_uuid, ago = begin(), timezone.now() - timedelta(minutes=minutes)
+    (throwaway.root / "watched/massmigrations/0001_visits.py").unlink()
+    clear_loader()
+    MigrationRecord.objects.using(db_alias).update(moved_at=ago)
+    MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid).update(last_progress_at=ago)
+    queue.waiting.clear()
+    look(attempt_uuid, db_alias)
+    (arguments,) = get_waiting(queue, WATCH)
+    due_in = datetime.fromisoformat(arguments["due_at"]) - timezone.now()
+    assert abs(due_in.total_seconds() - seconds) < 30
+    look(attempt_uuid, db_alias)
+    assert len(get_waiting(queue, WATCH)) == 2, "and it goes on"
+
+
 def test_the_watch_of_a_missing_file_stays_on_the_backend_that_the_run_was_started_on(
     begin, queue, db_alias, throwaway, settings
 ):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config.secrets import get_secret
+from config.secrets import get_fallbacks, get_secret
 
 DJANGAE_APPS = ["djangae", "djangae.tasks"]
 DJANGAE_MIDDLEWARE = "djangae.tasks.middleware.TaskEnvironmentMiddleware"
@@ -74,6 +74,7 @@ def get_settings(base_dir, databases, middleware):
     return {
         "DEBUG": False,
         "SECRET_KEY": get_secret("DJANGO_SECRET_KEY", "django-secret-key"),
+        "SECRET_KEY_FALLBACKS": get_fallbacks("DJANGO_SECRET_KEY_FALLBACK", "django-secret-key"),
         "DATABASES": {"default": _get_database(databases["default"])},
         "MIDDLEWARE": _add_whitenoise(middleware),
         # Always ours as well: tasks, cron and warm-up come to it, whatever domain visitors use. Google routes by host
