@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from massmigration import recorder, states, versions
@@ -16,9 +17,18 @@ from massmigration.engine.fitting import check_fits
 from massmigration.exceptions import AcceptRefused, FenceLost
 from massmigration.launching import launch_after_commit
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
-from massmigration.recorder import Author
-from massmigration.recorder.acceptances import get_failures_of, lock_record, mark_failures_accepted, pass_by
+from massmigration.recorder import Author, FailureFilter, Seen
+from massmigration.recorder.acceptances import (
+    lock_record,
+    mark_failures_accepted,
+    mark_selected_accepted,
+    pass_by,
+)
 from massmigration.recorder.conditional import DOCUMENT_LIMIT
+from massmigration.recorder.failures import ACCEPTABLE, OPEN, get_failures, select_failures
+
+ID_LENGTH: Final = 32
+"""Characters of a failure's whole primary key."""
 
 OBJECT_REASONS: Final = (states.FAILURES_OPEN, states.MAX_FAILURES, states.OPERATION_ERROR)
 """Why a run may have failed that goes on by itself once no failure is open; what else fails it needs a retry."""
@@ -47,6 +57,8 @@ def accept(
     reason: str,
     failure_ids: Collection[str] | None = None,
     *,
+    until: datetime | None = None,
+    seen: Seen | None = None,
     enqueue: bool = True,
 ) -> Acceptance:
     """Close open failures whose objects stay as they are; if none is left, let a failed run go on.
@@ -57,6 +69,8 @@ def accept(
         author: Who does it.
         reason: Why, in a person's words; the event keeps it.
         failure_ids: Primary keys of failures, or how only one of them begins; None for all that are open.
+        until: Only those that had failed by then.
+        seen: What the person has seen of the record; another state is refused.
         enqueue: Whether to launch the backend; a command that works by itself does not.
 
     Returns:
@@ -80,11 +94,13 @@ def accept(
     attempt = recorder.get_attempt(record.attempt_uuid, db_alias)
     if attempt is not None:
         check_fits(migration, db_alias, attempt)
-    wanted = None if failure_ids is None else _find_failures(record, failure_ids, db_alias)
-    accept_part = _Part(migration, db_alias, author, reason.strip(), record, wanted, enqueue=enqueue)
+    ids = None if failure_ids is None else _find_failures(record, failure_ids, db_alias)
+    wanted = ACCEPTABLE._replace(ids=ids, until=until)
+    accept_part = _Part(migration, db_alias, author, reason.strip(), record, wanted, seen, enqueue=enqueue)
     accepted_count = 0
     while True:
         done = run_write(db_alias, accept_part)
+        accept_part.seen = None  # what follows is one action still
         accepted_count += done.accepted_count
         if done.is_last:
             break
@@ -114,13 +130,13 @@ class _Part:
         author: Author,
         reason: str,
         record: MigrationRecord,
-        wanted: set[str] | None,
+        wanted: FailureFilter,
+        seen: Seen | None,
         *,
         enqueue: bool,
     ) -> None:
         self.migration, self.db_alias, self.author, self.reason = migration, db_alias, author, reason
-        self.attempt_uuid, self.wanted, self.enqueue = record.attempt_uuid, wanted, enqueue
-        self.limit = DOCUMENT_LIMIT // 2 if is_document_store(db_alias) else None
+        self.attempt_uuid, self.wanted, self.seen, self.enqueue = record.attempt_uuid, wanted, seen, enqueue
 
     def __call__(self) -> _Done:
         """Read all that is needed first: a document store cannot be asked again once it was written to."""
@@ -128,21 +144,33 @@ class _Part:
         record = _require_record(lock_record(key, self.db_alias), key, self.db_alias)
         if record.attempt_uuid != self.attempt_uuid:
             raise recorder.refuse(key, self.db_alias, "accept", record.status)
+        recorder.check_seen(record, self.seen, key, self.db_alias, "accept")
         shards = recorder.get_shards(self.attempt_uuid, self.db_alias)
-        opened = get_failures_of(self.attempt_uuid, self.db_alias, MigrationFailure.OPEN)
-        chosen = [failure for failure in opened if failure.object_key is not None and self._is_wanted(failure)]
-        part = chosen[: self.limit]
+        if is_document_store(self.db_alias):
+            return self._accept_part(record, shards)
+        chosen = select_failures(self.attempt_uuid, self.db_alias, self.wanted)
+        passed = self._pass_by(list(chosen.filter(is_passed=False).defer("traceback")), shards)
+        count = mark_selected_accepted(self.attempt_uuid, self.db_alias, self.wanted)
+        open_count = recorder.count_open_failures(self.attempt_uuid, self.db_alias)
+        goes_on = open_count == 0 and _is_settled(record, bool(count), shards, passed)
+        self._end(count, shards, passed, goes_on=goes_on)
+        return _Done(count, open_count, True, goes_on)
+
+    def _accept_part(self, record: MigrationRecord, shards: Sequence[MigrationShard]) -> _Done:
+        opened = get_failures(self.attempt_uuid, self.db_alias, OPEN)
+        chosen = [failure for failure in opened if self.wanted.matches(failure)]
+        part = chosen[: DOCUMENT_LIMIT // 2]
         passed = self._pass_by(part, shards)
         open_count = len(opened) - len(part)
         goes_on = open_count == 0 and _is_settled(record, bool(part), shards, passed)
-        if part:
-            self._tell(mark_failures_accepted(part, self.db_alias))
-        if goes_on:
-            self._proceed([shard for shard in shards if shard.pk not in passed])
+        self._end(mark_failures_accepted(part, self.db_alias), shards, passed, goes_on=goes_on)
         return _Done(len(part), open_count, len(part) == len(chosen), goes_on)
 
-    def _is_wanted(self, failure: MigrationFailure) -> bool:
-        return self.wanted is None or failure.pk in self.wanted
+    def _end(self, count: int, shards: Sequence[MigrationShard], passed: set[str], *, goes_on: bool) -> None:
+        if count:
+            self._tell(count)
+        if goes_on:
+            self._proceed([shard for shard in shards if shard.pk not in passed])
 
     def _pass_by(self, failures: Sequence[MigrationFailure], shards: Sequence[MigrationShard]) -> set[str]:
         """Put the cursors behind objects that stopped the run, and return the shards' keys."""
@@ -214,8 +242,16 @@ def _require_record(
 
 def _find_failures(record: MigrationRecord, names: Collection[str], db_alias: str) -> set[str]:
     """Return the primary keys of the failures that are meant, or raise AcceptRefused."""
-    failures = recorder.get_failures(record.attempt_uuid, db_alias)
-    return {_find_failure(record, failures, name, db_alias).pk for name in names}
+    whole = {name for name in names if len(name) == ID_LENGTH}
+    found: list[MigrationFailure] = []
+    if is_document_store(db_alias):
+        found = recorder.get_failures(record.attempt_uuid, db_alias)
+    elif whole:
+        found = recorder.get_failures(record.attempt_uuid, db_alias, FailureFilter(ids=whole), with_tracebacks=False)
+    rows = select_failures(record.attempt_uuid, db_alias).defer("traceback")
+    for name in set(names) - whole if not is_document_store(db_alias) else ():
+        found += rows.filter(pk__startswith=name)[:2]
+    return {_find_failure(record, found, name, db_alias).pk for name in names}
 
 
 def _find_failure(

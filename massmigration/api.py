@@ -2,39 +2,44 @@
 
 A key may be a string (``"places:0002_slugs"``), a tuple (``("places", "0002_slugs")``) or a migration. ``user`` is a
 Django user and ``actor`` a name; they go into the audit trail. ``enqueue=False`` leaves the work to the caller.
+``seen=Seen(attempt_uuid, status)`` refuses the action with IllegalMove if the record is no longer so.
 """
 
 from __future__ import annotations
 
 import getpass
-import time
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.db import DEFAULT_DB_ALIAS
 
-from massmigration import accepting, executor, states
+from massmigration import accepting, executor
 from massmigration.accepting import Acceptance
 from massmigration.databases import check_alias, get_database_aliases
 from massmigration.engine.progress import Progress, ShardProgress
-from massmigration.exceptions import WaitTimedOut
 from massmigration.loader import get_loader
 from massmigration.models import MigrationFailure, MigrationRecord
 from massmigration.overview import (
     Key,
     as_text,
+    count_failures,
+    get_acceptable_failures,
     get_all_migrations,
     get_all_progress,
     get_allowed_actions,
     get_events,
     get_failures,
+    get_last_failed_at,
     get_migration,
     get_progress,
     get_record,
+    iterate_failures,
     migration_is_applied,
+    wait_for_migration,
 )
 from massmigration.preparation import Preparation, count_objects, get_preparation
-from massmigration.recorder import Author, has_tables
+from massmigration.recorder import Author, FailureCounts, Seen, has_tables
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -42,25 +47,31 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Acceptance",
+    "FailureCounts",
     "Key",
     "Preparation",
     "Progress",
+    "Seen",
     "ShardProgress",
     "accept_failures",
     "cancel_migration",
+    "count_failures",
     "count_objects",
     "fake_migration",
+    "get_acceptable_failures",
     "get_all_migrations",
     "get_all_progress",
     "get_allowed_actions",
     "get_database_aliases",
     "get_events",
     "get_failures",
+    "get_last_failed_at",
     "get_migration",
     "get_preparation",
     "get_progress",
     "get_record",
     "has_tables",
+    "iterate_failures",
     "migration_is_applied",
     "pause_migration",
     "recover_migration",
@@ -81,6 +92,7 @@ def start_migration(
     actor: str | None = None,
     origin: str = "api",
     enqueue: bool = True,
+    seen: Seen | None = None,
 ) -> MigrationRecord:
     """Make a new attempt and set it going; see ``massmigration.executor.start`` for the errors.
 
@@ -88,7 +100,7 @@ def start_migration(
         The record, with the status ``enqueued``.
     """
     author = _get_author(key, user, actor, origin)
-    return executor.start(get_migration(key), db_alias, author, enqueue=enqueue)
+    return executor.start(get_migration(key), db_alias, author, enqueue=enqueue, seen=seen)
 
 
 def restart_migration(
@@ -99,10 +111,11 @@ def restart_migration(
     actor: str | None = None,
     origin: str = "api",
     enqueue: bool = True,
+    seen: Seen | None = None,
 ) -> MigrationRecord:
     """Begin anew, from the first row, whatever was done before; errors as ``start_migration``."""
     author = _get_author(key, user, actor, origin)
-    return executor.restart(get_migration(key), db_alias, author, enqueue=enqueue)
+    return executor.restart(get_migration(key), db_alias, author, enqueue=enqueue, seen=seen)
 
 
 def pause_migration(
@@ -112,10 +125,11 @@ def pause_migration(
     user: AbstractBaseUser | None = None,
     actor: str | None = None,
     origin: str = "api",
+    seen: Seen | None = None,
 ) -> MigrationRecord:
     """Stop after the batch in hand; returns at once. Raises IllegalMove unless it is enqueued or running."""
     check_alias(db_alias)
-    return executor.pause(as_text(key), db_alias, _get_author(key, user, actor, origin))
+    return executor.pause(as_text(key), db_alias, _get_author(key, user, actor, origin), seen=seen)
 
 
 def resume_migration(
@@ -126,10 +140,11 @@ def resume_migration(
     actor: str | None = None,
     origin: str = "api",
     enqueue: bool = True,
+    seen: Seen | None = None,
 ) -> MigrationRecord:
     """Go on from the cursors. Raises IllegalMove unless it is paused."""
     author = _get_author(key, user, actor, origin)
-    return executor.resume(get_migration(key), db_alias, author, enqueue=enqueue)
+    return executor.resume(get_migration(key), db_alias, author, enqueue=enqueue, seen=seen)
 
 
 def cancel_migration(
@@ -139,10 +154,11 @@ def cancel_migration(
     user: AbstractBaseUser | None = None,
     actor: str | None = None,
     origin: str = "api",
+    seen: Seen | None = None,
 ) -> MigrationRecord:
     """Give the attempt up; what is migrated stays. Raises IllegalMove if there is none to give up."""
     check_alias(db_alias)
-    return executor.cancel(as_text(key), db_alias, _get_author(key, user, actor, origin))
+    return executor.cancel(as_text(key), db_alias, _get_author(key, user, actor, origin), seen=seen)
 
 
 def retry_migration(
@@ -153,10 +169,11 @@ def retry_migration(
     actor: str | None = None,
     origin: str = "api",
     enqueue: bool = True,
+    seen: Seen | None = None,
 ) -> MigrationRecord:
     """Try what failed again, then go on from the cursors. Raises IllegalMove unless it is failed."""
     author = _get_author(key, user, actor, origin)
-    return executor.retry(get_migration(key), db_alias, author, enqueue=enqueue)
+    return executor.retry(get_migration(key), db_alias, author, enqueue=enqueue, seen=seen)
 
 
 def recover_migration(
@@ -167,10 +184,11 @@ def recover_migration(
     actor: str | None = None,
     origin: str = "api",
     enqueue: bool = True,
+    seen: Seen | None = None,
 ) -> MigrationRecord:
     """Hand shards whose worker is gone to a new one. Raises IllegalMove unless it is enqueued or running."""
     author = _get_author(key, user, actor, origin)
-    return executor.recover(get_migration(key), db_alias, author, enqueue=enqueue)
+    return executor.recover(get_migration(key), db_alias, author, enqueue=enqueue, seen=seen)
 
 
 def accept_failures(
@@ -179,10 +197,12 @@ def accept_failures(
     *,
     reason: str,
     failures: Iterable[str | MigrationFailure] | None = None,
+    until: datetime | None = None,
     user: AbstractBaseUser | None = None,
     actor: str | None = None,
     origin: str = "api",
     enqueue: bool = True,
+    seen: Seen | None = None,
 ) -> Acceptance:
     """Take objects that failed as they are; when none is open any more, a failed run goes on to its end.
 
@@ -191,10 +211,12 @@ def accept_failures(
         db_alias: The database.
         reason: Why; the event keeps it.
         failures: Failures, their primary keys, or how only one of these begins; None for all that are open.
+        until: Only those that had failed by then.
         user: The Django user who does it.
         actor: A name, for the event.
         origin: From where, for the event.
         enqueue: Whether to launch the backend if the run goes on.
+        seen: What the person has seen of the record; another state is refused.
 
     Raises:
         IllegalMove: It is not running, paused or failed.
@@ -204,7 +226,7 @@ def accept_failures(
     if failures is not None:
         ids = [failure.pk if isinstance(failure, MigrationFailure) else failure for failure in failures]
     author = _get_author(key, user, actor, origin)
-    return accepting.accept(get_migration(key), db_alias, author, reason, ids, enqueue=enqueue)
+    return accepting.accept(get_migration(key), db_alias, author, reason, ids, until=until, seen=seen, enqueue=enqueue)
 
 
 def fake_migration(
@@ -214,10 +236,11 @@ def fake_migration(
     user: AbstractBaseUser | None = None,
     actor: str | None = None,
     origin: str = "api",
+    seen: Seen | None = None,
 ) -> MigrationRecord:
     """Mark a migration as applied without running it. Raises IllegalMove if it is running or applied."""
     author = _get_author(key, user, actor, origin)
-    return executor.fake(get_migration(key), db_alias, author)
+    return executor.fake(get_migration(key), db_alias, author, seen=seen)
 
 
 def reset_migration(
@@ -227,42 +250,11 @@ def reset_migration(
     user: AbstractBaseUser | None = None,
     actor: str | None = None,
     origin: str = "api",
+    seen: Seen | None = None,
 ) -> None:
     """Forget the record, so that the migration counts as not run. Raises IllegalMove while it is active."""
     check_alias(db_alias)
-    executor.reset(as_text(key), db_alias, _get_author(key, user, actor, origin))
-
-
-def wait_for_migration(
-    key: Key, db_alias: str = DEFAULT_DB_ALIAS, *, timeout: float, poll_seconds: float = 0.2
-) -> Progress:
-    """Wait until a migration is neither enqueued nor running any more.
-
-    Args:
-        key: The migration.
-        db_alias: The database.
-        timeout: At most so many seconds.
-        poll_seconds: How often to look.
-
-    Returns:
-        Where it stands then.
-
-    Raises:
-        WaitTimedOut: It is still at work after ``timeout``.
-    """
-    deadline = time.monotonic() + timeout
-    while True:
-        current = get_progress(key, db_alias)
-        if current.status not in states.ACTIVE:
-            return current
-        if time.monotonic() >= deadline:
-            raise WaitTimedOut(
-                f"{current.key} is still {states.LABELS[current.status]} on database '{db_alias}' after {timeout:g} "
-                "seconds. It goes on; wait again, or look at its progress.",
-                key=current.key,
-                db_alias=db_alias,
-            )
-        time.sleep(poll_seconds)
+    executor.reset(as_text(key), db_alias, _get_author(key, user, actor, origin), seen=seen)
 
 
 def _get_author(key: Key, user: AbstractBaseUser | None, actor: str | None, origin: str) -> Author:

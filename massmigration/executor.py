@@ -21,12 +21,18 @@ from massmigration.exceptions import (
 from massmigration.launching import launch_after_commit
 from massmigration.models import MigrationAttempt, MigrationRecord
 from massmigration.readiness import check_declarations, check_definition, check_dependencies
-from massmigration.recorder import Author
+from massmigration.recorder import Author, Seen
 from massmigration.retrying import open_failed, open_in_parts
 
 
 def start(
-    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True, action: str = "start"
+    migration: BaseMigration,
+    db_alias: str,
+    author: Author,
+    *,
+    enqueue: bool = True,
+    action: str = "start",
+    seen: Seen | None = None,
 ) -> MigrationRecord:
     """Make a new attempt and set it going.
 
@@ -36,6 +42,7 @@ def start(
         author: Who does it.
         enqueue: Whether to launch the backend; a command that works by itself does not.
         action: ``"start"``, or ``"restart"`` to begin anew whatever was done before.
+        seen: What a person has seen of the record; another state is refused.
 
     Returns:
         The record, ENQUEUED.
@@ -51,6 +58,7 @@ def start(
     check_declarations(migration)
     check_database(migration, db_alias)
     record = recorder.get_record(migration.key, db_alias)
+    recorder.check_seen(record, seen, migration.key, db_alias, action)
     status = record.status if record is not None else states.NOT_RUN
     if not states.is_legal(action, status):
         raise recorder.refuse(migration.key, db_alias, action, status)
@@ -75,10 +83,10 @@ def start(
                 recorder.add_event(migration.key, db_alias, action, author, attempt.uuid)
         else:
             same = record.attempt_uuid
-            won = recorder.move(migration.key, db_alias, action, author, of_attempt=same, **fresh)
+            won = recorder.move(migration.key, db_alias, action, author, of_attempt=same, seen=seen, **fresh)
             recorder.delete_shards(same if won else None, db_alias)
         if not won:
-            raise _refuse_now(migration.key, db_alias, action)
+            raise _refuse_now(migration.key, db_alias, action, seen)
         recorder.add_attempt(attempt, db_alias)
 
     run_write(db_alias, write)
@@ -87,18 +95,20 @@ def start(
     return _get_record(migration.key, db_alias)
 
 
-def restart(migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True) -> MigrationRecord:
+def restart(
+    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True, seen: Seen | None = None
+) -> MigrationRecord:
     """Begin anew, from the first row, whatever was done before; arguments and errors as ``start``."""
-    return start(migration, db_alias, author, enqueue=enqueue, action="restart")
+    return start(migration, db_alias, author, enqueue=enqueue, action="restart", seen=seen)
 
 
-def pause(key: str, db_alias: str, author: Author) -> MigrationRecord:
+def pause(key: str, db_alias: str, author: Author, *, seen: Seen | None = None) -> MigrationRecord:
     """Stop after the batch in hand; returns at once."""
-    move_or_refuse(key, db_alias, "pause", author)
+    move_or_refuse(key, db_alias, "pause", author, seen=seen)
     return _get_record(key, db_alias)
 
 
-def cancel(key: str, db_alias: str, author: Author) -> MigrationRecord:
+def cancel(key: str, db_alias: str, author: Author, *, seen: Seen | None = None) -> MigrationRecord:
     """Give the attempt up; batches that are not committed yet are rolled back."""
 
     def write(record: MigrationRecord) -> None:
@@ -109,23 +119,30 @@ def cancel(key: str, db_alias: str, author: Author) -> MigrationRecord:
             known = shards if is_document_store(db_alias) else None
             recorder.keep_totals(record.attempt_uuid, db_alias, shards=known)
 
-    move_or_refuse(key, db_alias, "cancel", author, also=write)
+    move_or_refuse(key, db_alias, "cancel", author, also=write, seen=seen)
     return _get_record(key, db_alias)
 
 
-def resume(migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True) -> MigrationRecord:
+def resume(
+    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True, seen: Seen | None = None
+) -> MigrationRecord:
     """Go on from the cursors after a pause; arguments as ``start``."""
-    return _go_on(migration, db_alias, author, "resume", enqueue=enqueue)
+    return _go_on(migration, db_alias, author, "resume", enqueue=enqueue, seen=seen)
 
 
-def retry(migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True) -> MigrationRecord:
+def retry(
+    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True, seen: Seen | None = None
+) -> MigrationRecord:
     """Try what failed again, then go on from the cursors; arguments as ``start``."""
-    return _go_on(migration, db_alias, author, "retry", enqueue=enqueue)
+    return _go_on(migration, db_alias, author, "retry", enqueue=enqueue, seen=seen)
 
 
-def recover(migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True) -> MigrationRecord:
+def recover(
+    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True, seen: Seen | None = None
+) -> MigrationRecord:
     """Hand shards whose worker is gone to a new one; does nothing while all of them are worked on."""
     record = recorder.get_record(migration.key, db_alias)
+    recorder.check_seen(record, seen, migration.key, db_alias, "recover")
     status = record.status if record is not None else states.NOT_RUN
     if record is None or record.attempt_uuid is None or not states.is_legal("recover", status):
         raise recorder.refuse(migration.key, db_alias, "recover", status)
@@ -134,23 +151,25 @@ def recover(migration: BaseMigration, db_alias: str, author: Author, *, enqueue:
         recovered = run_write(db_alias, lambda: recorder.free_shards(attempt_uuid, db_alias, only_expired=True))
         if not recovered:
             return record
-    return _go_on(migration, db_alias, author, "recover", enqueue=enqueue)
+    return _go_on(migration, db_alias, author, "recover", enqueue=enqueue, seen=seen)
 
 
-def fake(migration: BaseMigration, db_alias: str, author: Author) -> MigrationRecord:
+def fake(migration: BaseMigration, db_alias: str, author: Author, *, seen: Seen | None = None) -> MigrationRecord:
     """Mark the migration as applied without running it."""
     check_database(migration, db_alias)
     record = recorder.get_record(migration.key, db_alias)
+    recorder.check_seen(record, seen, migration.key, db_alias, "fake")
 
     def write() -> None:
         if record is None:
             if not recorder.insert_record(migration.key, db_alias, status=states.APPLIED, faked=True):
-                raise _refuse_now(migration.key, db_alias, "fake")
+                raise _refuse_now(migration.key, db_alias, "fake", seen)
             recorder.add_event(migration.key, db_alias, "fake", author)
             return
         same = record.attempt_uuid
-        if not recorder.move(migration.key, db_alias, "fake", author, of_attempt=same, faked=True, reason="", error=""):
-            raise _refuse_now(migration.key, db_alias, "fake")
+        fields = {"faked": True, "reason": "", "error": ""}
+        if not recorder.move(migration.key, db_alias, "fake", author, of_attempt=same, seen=seen, **fields):
+            raise _refuse_now(migration.key, db_alias, "fake", seen)
         if same is not None:
             recorder.keep_totals(same, db_alias)
             recorder.delete_shards(same, db_alias)
@@ -159,21 +178,20 @@ def fake(migration: BaseMigration, db_alias: str, author: Author) -> MigrationRe
     return _get_record(migration.key, db_alias)
 
 
-def reset(key: str, db_alias: str, author: Author) -> None:
+def reset(key: str, db_alias: str, author: Author, *, seen: Seen | None = None) -> None:
     """Forget the record, so that the migration counts as not run; its events stay."""
     record = recorder.get_record(key, db_alias)
-    status = record.status if record is not None else states.NOT_RUN
-    if record is None or not run_write(
-        db_alias, lambda: recorder.delete_record(key, db_alias, author, record.attempt_uuid)
-    ):
-        raise (
-            _refuse_now(key, db_alias, "reset")
-            if record is not None
-            else recorder.refuse(key, db_alias, "reset", status)
-        )
+    recorder.check_seen(record, seen, key, db_alias, "reset")
+    if record is None:
+        raise recorder.refuse(key, db_alias, "reset", states.NOT_RUN)
+    attempt_uuid = record.attempt_uuid
+    if not run_write(db_alias, lambda: recorder.delete_record(key, db_alias, author, attempt_uuid, seen=seen)):
+        raise _refuse_now(key, db_alias, "reset", seen)
 
 
-def _go_on(migration: BaseMigration, db_alias: str, author: Author, action: str, *, enqueue: bool) -> MigrationRecord:
+def _go_on(
+    migration: BaseMigration, db_alias: str, author: Author, action: str, *, enqueue: bool, seen: Seen | None
+) -> MigrationRecord:
     check_database(migration, db_alias)
     if enqueue:
         get_backend(migration).check_launch(db_alias, origin=author.origin)
@@ -191,11 +209,12 @@ def _go_on(migration: BaseMigration, db_alias: str, author: Author, action: str,
         recorder.free_shards(record.attempt_uuid, db_alias, only_expired=action == "recover", shards=shards)
         versions.adopt(record.attempt_uuid, db_alias, author)
 
+    recorder.check_seen(recorder.get_record(migration.key, db_alias), seen, migration.key, db_alias, action)
     _check_fits(migration, db_alias, action)
     if action == "retry":
         open_in_parts(migration, db_alias)
     fields: dict[str, Any] = {} if action == "recover" else {"reason": "", "error": ""}
-    move_or_refuse(migration.key, db_alias, action, author, also=write, **fields)
+    move_or_refuse(migration.key, db_alias, action, author, also=write, seen=seen, **fields)
     if attempts:
         make_finish_if_due(migration, db_alias, attempts[-1])
         if enqueue:
@@ -221,6 +240,7 @@ def move_or_refuse(
     *,
     also: Callable[[MigrationRecord], None] | None = None,
     of_attempt: uuid.UUID | None = None,
+    seen: Seen | None = None,
     detail: str = "",
     cause: logs.Cause | None = None,
     **fields: Any,
@@ -234,6 +254,7 @@ def move_or_refuse(
         author: Who does it.
         also: Called with the record as it was, in the same transaction.
         of_attempt: Only if this is still the record's attempt; None for whichever it is.
+        seen: What a person has seen of the record; another state is refused.
         detail: One line for the event.
         cause: What is behind it, for the log.
         **fields: Further fields of the record to set.
@@ -241,15 +262,16 @@ def move_or_refuse(
 
     def write() -> None:
         record = recorder.get_record(key, db_alias)
+        recorder.check_seen(record, seen, key, db_alias, action)
         status = record.status if record is not None else states.NOT_RUN
         same = of_attempt or (record.attempt_uuid if record is not None else None)
         if record is None or not recorder.move(
-            key, db_alias, action, author, of_attempt=same, detail=detail, cause=cause, **fields
+            key, db_alias, action, author, of_attempt=same, seen=seen, detail=detail, cause=cause, **fields
         ):
             raise (
                 recorder.refuse(key, db_alias, action, status)
                 if not states.is_legal(action, status)
-                else _refuse_now(key, db_alias, action)
+                else _refuse_now(key, db_alias, action, seen)
             )
         if also is not None:
             also(record)
@@ -257,9 +279,10 @@ def move_or_refuse(
     run_write(db_alias, write)
 
 
-def _refuse_now(key: str, db_alias: str, action: str) -> IllegalMove:
+def _refuse_now(key: str, db_alias: str, action: str, seen: Seen | None = None) -> IllegalMove:
     """Return the refusal for a move that somebody else forestalled."""
     record = recorder.get_record(key, db_alias)
+    recorder.check_seen(record, seen, key, db_alias, action)
     return recorder.refuse(key, db_alias, action, record.status if record is not None else states.NOT_RUN)
 
 

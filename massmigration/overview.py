@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+import uuid
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
 
@@ -13,12 +16,11 @@ from massmigration.databases import check_alias, get_aliases, get_database_alias
 from massmigration.definitions.base import BaseMigration, as_key
 from massmigration.engine import progress
 from massmigration.engine.progress import Progress
-from massmigration.exceptions import BrokenMigration, LoadError, MigrationNotFound
+from massmigration.exceptions import BrokenMigration, LoadError, MigrationNotFound, WaitTimedOut
 from massmigration.loader import get_loader
 from massmigration.models import MigrationEvent, MigrationFailure, MigrationRecord
-
-if TYPE_CHECKING:
-    pass
+from massmigration.recorder import FailureCounts, FailureFilter
+from massmigration.recorder.failures import ACCEPTABLE, find_last_failed_at
 
 Key = str | tuple[str, str] | BaseMigration
 
@@ -83,33 +85,121 @@ def get_all_progress(db_aliases: Iterable[str] | None = None) -> list[Progress]:
     for alias in wanted:
         check_alias(alias)
     with_tables = [alias for alias in wanted if recorder.has_tables(alias)]
-    rows = []
-    for migration in get_all_migrations():
+    migrations = get_all_migrations()
+    good = {migration.key for migration in migrations}
+    bad = sorted(set(loader.files) - good)
+    rows: dict[str, dict[str, Progress]] = {}
+    for alias in with_tables:
+        here = [migration for migration in migrations if alias in get_database_aliases(migration)]
+        subjects = [_make_subject(migration.key) for migration in here]
+        subjects += [_make_subject(key) for key in bad]
+        subjects += [_make_subject(key) for key in recorder.get_keys(alias) if key not in loader.files]
+        rows[alias] = {row.key: row for row in progress.get_all(subjects, alias)}
+    ordered = []
+    for migration in migrations:
         for alias in get_database_aliases(migration):
             if alias in with_tables:
-                rows.append(get_progress(migration, alias))
+                ordered.append(rows[alias].pop(migration.key))
             elif alias in wanted:
-                rows.append(_get_progress_without_tables(migration, alias))
-    good = {migration.key for migration in get_all_migrations()}
-    for key in sorted(set(loader.files) - good):
-        rows += [get_progress(key, alias) for alias in with_tables]
-    for alias in with_tables:
-        for key in recorder.get_keys(alias):
-            if key not in loader.files:
-                rows.append(get_progress(key, alias))
-    return rows
+                ordered.append(_get_progress_without_tables(migration, alias))
+    ordered += [rows[alias].pop(key) for key in bad for alias in with_tables]
+    return ordered + [row for alias in with_tables for row in rows[alias].values()]
 
 
-def get_events(key: Key | None = None, db_alias: str = DEFAULT_DB_ALIAS, *, limit: int = 50) -> list[MigrationEvent]:
-    """Return the newest ``limit`` events of a migration, or of all if ``key`` is None; oldest first."""
+def _make_subject(key: str) -> progress.Subject:
+    """Return what is known of a migration without its database, whether its file works or not."""
+    loader = get_loader()
+    try:
+        return progress.Subject(key, loader.get(key), source_hash=loader.source_hash(key))
+    except MigrationNotFound:
+        return progress.Subject(key, None, states.ORPHANED)
+    except LoadError as error:
+        return progress.Subject(key, None, states.BROKEN, str(error))
+
+
+def get_events(
+    key: Key | None = None, db_alias: str = DEFAULT_DB_ALIAS, *, limit: int = 50, app_label: str | None = None
+) -> list[MigrationEvent]:
+    """Return the newest ``limit`` events of a migration, or of all if ``key`` is None; oldest first.
+
+    Args:
+        key: The migration.
+        db_alias: The database.
+        limit: At most this number.
+        app_label: Without a key, only events of this app's migrations.
+    """
     check_alias(db_alias)
-    return recorder.get_events(None if key is None else as_text(key), db_alias, limit)
+    return recorder.get_events(None if key is None else as_text(key), db_alias, limit, app_label)
 
 
-def get_failures(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> list[MigrationFailure]:
-    """Return the objects that failed in the record's attempt, oldest first."""
+def get_failures(
+    key: Key,
+    db_alias: str = DEFAULT_DB_ALIAS,
+    *,
+    status: str | None = None,
+    limit: int | None = None,
+    offset: int = 0,
+    with_tracebacks: bool = True,
+) -> list[MigrationFailure]:
+    """Return objects that failed in the record's attempt, oldest first.
+
+    Args:
+        key: The migration.
+        db_alias: The database.
+        status: Only those that are ``"open"``, ``"retried"`` or ``"accepted"``; None for all.
+        limit: At most this number; None for all, which may need much memory.
+        offset: Leave out this number.
+        with_tracebacks: Whether tracebacks are read at once, too; without them, one is read when it is asked for.
+    """
+    wanted = FailureFilter(status)
+    options: dict[str, Any] = {"limit": limit, "offset": offset, "with_tracebacks": with_tracebacks}
+    return recorder.get_failures(_get_attempt_uuid(key, db_alias), db_alias, wanted, **options)
+
+
+def iterate_failures(
+    key: Key, db_alias: str = DEFAULT_DB_ALIAS, *, status: str | None = None, with_tracebacks: bool = False
+) -> Iterator[MigrationFailure]:
+    """Go through all objects that failed in the record's attempt, without order, with few of them in memory."""
+    attempt_uuid = _get_attempt_uuid(key, db_alias)
+    wanted = FailureFilter(status)
+    return recorder.iterate_failures(attempt_uuid, db_alias, wanted, with_tracebacks=with_tracebacks)
+
+
+def get_acceptable_failures(
+    key: Key,
+    db_alias: str = DEFAULT_DB_ALIAS,
+    *,
+    ids: Collection[str] | None = None,
+    until: datetime | None = None,
+    limit: int | None = None,
+) -> list[MigrationFailure]:
+    """Return open failures of objects in the record's attempt, oldest first, without their tracebacks.
+
+    Args:
+        key: The migration.
+        db_alias: The database.
+        ids: Only those with these primary keys.
+        until: Only those that failed no later.
+        limit: At most this number.
+    """
+    wanted = ACCEPTABLE._replace(ids=ids, until=until)
+    attempt_uuid = _get_attempt_uuid(key, db_alias)
+    return recorder.get_failures(attempt_uuid, db_alias, wanted, limit=limit, with_tracebacks=False)
+
+
+def get_last_failed_at(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> datetime | None:
+    """Return when the last object failed that may be accepted now; None if there is none."""
+    return find_last_failed_at(_get_attempt_uuid(key, db_alias), db_alias, ACCEPTABLE)
+
+
+def count_failures(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> FailureCounts:
+    """Return how many objects failed in the record's attempt: all, open ones, and those that may be accepted."""
+    return recorder.count_failures(_get_attempt_uuid(key, db_alias), db_alias)
+
+
+def _get_attempt_uuid(key: Key, db_alias: str) -> uuid.UUID | None:
     record = get_record(key, db_alias)
-    return recorder.get_failures(record.attempt_uuid if record is not None else None, db_alias)
+    return record.attempt_uuid if record is not None else None
 
 
 def get_allowed_actions(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> list[str]:
@@ -118,6 +208,38 @@ def get_allowed_actions(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> list[str]
     ``recover`` is among them only while nobody works; a migration without a working file can only be stopped and reset.
     """
     return get_progress(key, db_alias).allowed_actions
+
+
+def wait_for_migration(
+    key: Key, db_alias: str = DEFAULT_DB_ALIAS, *, timeout: float, poll_seconds: float = 0.2
+) -> Progress:
+    """Wait until a migration is neither enqueued nor running any more.
+
+    Args:
+        key: The migration.
+        db_alias: The database.
+        timeout: At most so many seconds.
+        poll_seconds: How often to look.
+
+    Returns:
+        Where it stands then.
+
+    Raises:
+        WaitTimedOut: It is still at work after ``timeout``.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        current = get_progress(key, db_alias)
+        if current.status not in states.ACTIVE:
+            return current
+        if time.monotonic() >= deadline:
+            raise WaitTimedOut(
+                f"{current.key} is still {states.LABELS[current.status]} on database '{db_alias}' after {timeout:g} "
+                "seconds. It goes on; wait again, or look at its progress.",
+                key=current.key,
+                db_alias=db_alias,
+            )
+        time.sleep(poll_seconds)
 
 
 def migration_is_applied(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> bool:

@@ -170,6 +170,22 @@ def get_refusal(action: str, key: str, db_alias: str, status: str) -> str:
     return f"{key} is {label} on database '{db_alias}', so it cannot {_VERBS.get(action, 'be ' + action)}. {way_out}"
 
 
+def get_stale_refusal(key: str, db_alias: str, status: str, *, is_same_attempt: bool) -> str:
+    """Return the sentence that refuses what a person decided when things stood differently.
+
+    Args:
+        key: The migration's key.
+        db_alias: The database.
+        status: The status now.
+        is_same_attempt: Whether it is still the attempt that they have seen.
+    """
+    change = f"is {LABELS[status]} now" if is_same_attempt or status == NOT_RUN else "has been started again"
+    return (
+        f"{key} {change} on database '{db_alias}', which the page did not show yet. Nothing was changed. Look at it "
+        "again, then decide."
+    )
+
+
 _VERBS: Final = {
     "start": "be started",
     "pause": "be paused",

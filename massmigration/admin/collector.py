@@ -130,13 +130,11 @@ class Collector:
 
     def _get_standing(self, request: HttpRequest, db_alias: str, key: str) -> dict[str, Any]:
         row = self.make_row(request, self.get_progress(key, db_alias), is_detail=True)
-        failures = api.get_failures(key, db_alias)
         return {
             "row": row,
             "can_run": self.model_admin.may_run_some(request),
             "events": list(reversed(api.get_events(key, db_alias, limit=SHOWN_EVENTS))),
-            "failures": get_first(failures),
-            "failure_count": len(failures),
+            **get_first(key, db_alias),
             "failures_url": self._get_failures_url(row),
         }
 
@@ -147,7 +145,7 @@ class Collector:
         row = self.make_row(request, self.get_progress(key, db_alias), is_detail=True)
         buttons = [button for button in row.buttons if button.action.name == "accept"]
         accept_url = buttons[0].url if buttons else ""
-        return {"row": row, "accept_url": accept_url, **get_page(request, api.get_failures(key, db_alias))}
+        return {"row": row, "accept_url": accept_url, **get_page(request, key, db_alias)}
 
     def _get_failures_url(self, row: Row) -> str:
         progress = row.progress

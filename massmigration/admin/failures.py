@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from django import forms
@@ -17,6 +18,9 @@ from massmigration.models import MigrationFailure
 PER_PAGE: Final = 50
 SHOWN: Final = 20
 """So many at most stand on a migration's own page, which refreshes itself, and on the one that asks."""
+
+NAMED: Final = 500
+"""Failures that one form may name."""
 
 MESSAGE_LIMIT: Final = 600
 TRACEBACK_LIMIT: Final = 3_000
@@ -63,41 +67,47 @@ class Choice:
     """The failures that a person is about to accept.
 
     Attributes:
-        failures: Those that are open still, oldest first.
+        shown: The first of those that are open still, for the page that asks.
+        count: How many they are.
         is_all: Whether none was named, so that all that are shown are meant.
+        seen: Up to when they failed: what fails while somebody reads the page is not meant.
+        ids: The primary keys of those that were named.
     """
 
-    failures: list[MigrationFailure]
+    shown: list[FailureRow]
+    count: int
     is_all: bool
+    seen: datetime | None = None
+    ids: tuple[str, ...] = ()
 
     @property
-    def shown(self) -> list[FailureRow]:
-        """The first of them, for the page that asks."""
-        return [FailureRow(failure) for failure in self.failures[:SHOWN]]
+    def seen_text(self) -> str:
+        """The time as the form carries it."""
+        return self.seen.isoformat() if self.seen is not None else ""
 
     @property
-    def seen(self) -> str:
-        """Up to when they failed: what fails while somebody reads the page is not meant."""
-        return max(failure.failed_at for failure in self.failures).isoformat() if self.failures else ""
-
-    @property
-    def ids(self) -> list[str]:
-        """Their primary keys."""
-        return [failure.pk for failure in self.failures]
+    def options(self) -> dict[str, Any]:
+        """What ``api.accept_failures`` is to be given."""
+        return {"until": self.seen} if self.is_all else {"failures": self.ids}
 
 
 def get_choice(request: HttpRequest, key: str, db_alias: str) -> Choice:
     """Return which failures the request names, or all that had failed when the page was shown."""
     data = request.POST if request.method == "POST" else request.GET
-    named, is_all = set(data.getlist("failure")), not data.getlist("failure")
+    named = tuple(dict.fromkeys(data.getlist("failure")))[:NAMED]
+    if named:
+        found = [row for row in api.get_acceptable_failures(key, db_alias, ids=named) if row.pk in named]
+        ids = tuple(failure.pk for failure in found)
+        return Choice([FailureRow(failure) for failure in found[:SHOWN]], len(found), is_all=False, ids=ids)
     try:
         seen = parse_datetime(data.get("seen", ""))
     except ValueError:
         seen = None
-    acceptable = [failure for failure in api.get_failures(key, db_alias) if is_acceptable(failure)]
-    if not is_all:
-        return Choice([failure for failure in acceptable if failure.pk in named], is_all)
-    return Choice([failure for failure in acceptable if seen is None or failure.failed_at <= seen], is_all)
+    if seen is None:
+        seen = api.get_last_failed_at(key, db_alias)
+    first = api.get_acceptable_failures(key, db_alias, until=seen, limit=SHOWN)
+    count = api.count_failures(key, db_alias).acceptable
+    return Choice([FailureRow(failure) for failure in first], max(count, len(first)), is_all=True, seen=seen)
 
 
 def is_acceptable(failure: MigrationFailure) -> bool:
@@ -105,25 +115,48 @@ def is_acceptable(failure: MigrationFailure) -> bool:
     return failure.status == MigrationFailure.OPEN and failure.object_key is not None
 
 
-def get_page(request: HttpRequest, failures: Iterable[MigrationFailure]) -> dict[str, Any]:
+class _Failures(Sequence[FailureRow]):
+    """Failures of which a paginator reads the page it shows only."""
+
+    def __init__(self, key: str, db_alias: str, status: str | None, count: int) -> None:
+        self._key, self._db_alias, self._status, self._count = key, db_alias, status, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, part: Any) -> Any:
+        found = api.get_failures(
+            self._key, self._db_alias, status=self._status, offset=part.start, limit=part.stop - part.start
+        )
+        return [FailureRow(failure) for failure in found]
+
+
+def get_page(request: HttpRequest, key: str, db_alias: str) -> dict[str, Any]:
     """Return the context of the page with all failures: open ones, or, if asked for, the others too.
 
     Args:
         request: ``?all=1`` asks for all of them, ``?page=2`` for the second page.
-        failures: Of the record's attempt.
+        key: The migration.
+        db_alias: The database.
     """
-    everything = list(failures)
+    counts = api.count_failures(key, db_alias)
     shows_all = bool(request.GET.get("all"))
-    wanted = [failure for failure in everything if shows_all or failure.status == MigrationFailure.OPEN]
+    status, count = (None, counts.total) if shows_all else (MigrationFailure.OPEN, counts.open)
     return {
-        "page": Paginator([FailureRow(failure) for failure in wanted], PER_PAGE).get_page(request.GET.get("page")),
+        "page": Paginator(_Failures(key, db_alias, status, count), PER_PAGE).get_page(request.GET.get("page")),
         "shows_all": shows_all,
-        "closed_count": sum(failure.status != MigrationFailure.OPEN for failure in everything),
-        "acceptable_count": sum(map(is_acceptable, everything)),
+        "closed_count": counts.total - counts.open,
+        "acceptable_count": counts.acceptable,
     }
 
 
-def get_first(failures: Iterable[MigrationFailure]) -> list[FailureRow]:
-    """Return the failures for a migration's own page, open ones first."""
-    ordered = sorted(failures, key=lambda failure: failure.status != MigrationFailure.OPEN)
-    return [FailureRow(failure) for failure in ordered[:SHOWN]]
+def get_first(key: str, db_alias: str) -> dict[str, Any]:
+    """Return the failures for a migration's own page, open ones first, and how many there are."""
+    counts = api.count_failures(key, db_alias)
+    found = api.get_failures(key, db_alias, status=MigrationFailure.OPEN, limit=SHOWN) if counts.open else []
+    if len(found) < SHOWN and counts.total > counts.open:
+        for status in (MigrationFailure.RETRIED, MigrationFailure.ACCEPTED):
+            found += api.get_failures(key, db_alias, status=status, limit=SHOWN - len(found))
+            if len(found) >= SHOWN:
+                break
+    return {"failures": [FailureRow(failure) for failure in found], "failure_count": counts.total}

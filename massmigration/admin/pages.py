@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,10 +98,10 @@ class Pages:
             return HttpResponseRedirect(self.model_admin.get_page_url("failures", db_alias, app_label, name))
         if request.method != "POST" or (form and not self._get_refusal(action, progress) and not form.is_valid()):
             return self._ask(request, action, progress, form)
-        options = {}
+        options: dict[str, Any] = {"seen": _read_seen(request, action)}
         if form is not None:
             reason = form.cleaned_data["reason"] if form.is_valid() else ""
-            options = {"reason": reason, "failures": get_choice(request, key, db_alias).ids}
+            options |= {"reason": reason, **get_choice(request, key, db_alias).options}
         try:
             sentence = perform(action, key, db_alias, request.user, **options)  # type: ignore[arg-type]
         except ActionFailed as error:
@@ -174,3 +175,16 @@ class Pages:
                 "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
             }
         return TemplateResponse(request, f"admin/massmigration/{template}", {**base, **context})
+
+
+def _read_seen(request: HttpRequest, action: Action) -> api.Seen | None:
+    """Return what the page showed of the record when the button was pressed; None if the form does not say."""
+    attempt, _, status = request.POST.get("standing", "").partition(" ")
+    if not status:
+        return None
+    try:
+        attempt_uuid = uuid.UUID(attempt) if attempt else None
+    except ValueError:
+        return None
+    # Whoever stops a run means the attempt, whatever has become of it meanwhile.
+    return api.Seen(attempt_uuid, "" if action.name in ("pause", "cancel") else status)

@@ -13,6 +13,10 @@ from massmigration import states
 from massmigration.admin.actions import Action
 from massmigration.api import Preparation, Progress, ShardProgress
 
+SHARDS_SHOWN: Final = 200
+"""Key ranges on a migration's page, which refreshes itself."""
+
+_SHARD_ORDER: Final = {"failed": 0, "running": 1, "ready": 2, "done": 3}
 _SUMMARY_ORDER: Final = (*states.STORED, states.BROKEN, states.ORPHANED, states.NOT_RUN)
 
 
@@ -76,9 +80,17 @@ class Row:
         return self.progress.log_path if wants else ""
 
     @property
+    def standing(self) -> str:
+        """Attempt and status as they are shown, which the buttons send back: another state is not acted on."""
+        return f"{self.progress.attempt_uuid or ''} {self.progress.record_status}"
+
+    @property
     def shards(self) -> list[tuple[ShardProgress, str]]:
-        """The shards, each with the number of its rows that are done."""
-        return [(shard, intcomma(shard.processed)) for shard in self.progress.shard_rows]
+        """The shards to show, each with the number of its rows that are done; of very many those with work first."""
+        found = self.progress.shard_rows
+        if len(found) > SHARDS_SHOWN:
+            found = tuple(sorted(found, key=lambda shard: _SHARD_ORDER.get(shard.status, 0))[:SHARDS_SHOWN])
+        return [(shard, intcomma(shard.processed)) for shard in found]
 
     @property
     def warnings(self) -> list[str]:

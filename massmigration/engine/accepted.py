@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
+from typing import Any, Final
 
 from django.db import connections
 
@@ -10,7 +12,10 @@ from massmigration.database import is_document_store
 from massmigration.engine.keyfilters import chunk_keys
 from massmigration.engine.querysets import Table
 from massmigration.models import MigrationFailure
-from massmigration.recorder.acceptances import get_failures_of, is_accepted
+from massmigration.recorder.acceptances import is_accepted
+from massmigration.recorder.failures import ACCEPTED, get_failures, iterate_failures, select_failures
+
+KEYS_AT_ONCE: Final = 1_000
 
 
 def stays_accepted(failure: MigrationFailure, db_alias: str) -> bool:
@@ -34,8 +39,17 @@ def count_accepted(table: Table, attempt_uuid: uuid.UUID, db_alias: str) -> int:
         attempt_uuid: The attempt.
         db_alias: The database that is migrated.
     """
-    accepted = get_failures_of(attempt_uuid, db_alias, MigrationFailure.ACCEPTED)
-    keys = [table.codec.decode(failure.object_key) for failure in accepted if failure.object_key is not None]
+    count, keys = 0, []
+    for failure in iterate_failures(attempt_uuid, db_alias, ACCEPTED):
+        if failure.object_key is not None:
+            keys.append(table.codec.decode(failure.object_key))
+        if len(keys) >= KEYS_AT_ONCE:
+            count += _count_listed(table, keys)
+            keys = []
+    return count + _count_listed(table, keys)
+
+
+def _count_listed(table: Table, keys: Sequence[Any]) -> int:
     if is_document_store(table.alias):
         return sum(len(table.read_listed([key])) for key in keys)
     chunks = chunk_keys(table.queryset.model, keys, connections[table.alias])
@@ -44,7 +58,10 @@ def count_accepted(table: Table, attempt_uuid: uuid.UUID, db_alias: str) -> int:
 
 def describe_accepted(attempt_uuid: uuid.UUID, db_alias: str) -> str:
     """Return the sentence that a run which is applied says of the objects that were accepted, if there are any."""
-    count = len(get_failures_of(attempt_uuid, db_alias, MigrationFailure.ACCEPTED))
+    if is_document_store(db_alias):
+        count = len(get_failures(attempt_uuid, db_alias, ACCEPTED))
+    else:
+        count = select_failures(attempt_uuid, db_alias, ACCEPTED).count()
     if not count:
         return ""
     return f"{count:,} {'object was' if count == 1 else 'objects were'} accepted after an error, unmigrated."

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass, fields
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from django.utils import timezone
 
 from massmigration import clock, recorder, states
-from massmigration.backends.base import has_queue
-from massmigration.conf import conf
+from massmigration.database import is_document_store
 from massmigration.definitions.base import BaseMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import is_live
+from massmigration.engine.stalls import get_stall
+from massmigration.engine.sums import ShardSums, add_up, query_sums
 from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
-from massmigration.recorder.acceptances import count_acceptable
-
-START_SECONDS: Final = 10.0
-"""How long a new worker may take until its first sign of life."""
+from massmigration.recorder import FailureCounts
+from massmigration.recorder.failures import count_failures_of
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,25 @@ class Progress:
         return row
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A migration whose standing is wanted.
+
+    Attributes:
+        key: The migration's key.
+        migration: The definition, or None if there is none that works.
+        missing_status: The status to show if there is no record, or no definition.
+        error: Why there is no definition.
+        source_hash: Hash of the file as it is now.
+    """
+
+    key: str
+    migration: BaseMigration | None
+    missing_status: str = states.NOT_RUN
+    error: str | None = None
+    source_hash: str | None = None
+
+
 def get_progress(
     key: str,
     db_alias: str,
@@ -114,40 +133,82 @@ def get_progress(
     error: str | None = None,
     source_hash: str | None = None,
 ) -> Progress:
-    """Return where a migration stands.
-
-    Args:
-        key: The migration's key.
-        db_alias: The database.
-        migration: The definition, or None if there is none that works.
-        missing_status: The status to show if there is no record, or no definition.
-        error: Why there is no definition.
-        source_hash: Hash of the file as it is now.
-    """
+    """Return where a migration stands, with its shards; arguments as for ``Subject``."""
+    subject = Subject(key, migration, missing_status, error, source_hash)
     record = recorder.get_record(key, db_alias)
-    app_label, _, name = key.partition(":")
+    attempt = recorder.get_attempt(record.attempt_uuid, db_alias) if record is not None else None
+    if record is None or attempt is None:
+        return _make_progress(subject, db_alias, record)
+    shards = recorder.get_shards(attempt.uuid, db_alias, with_payloads=False)
+    found = _make_progress(
+        subject, db_alias, record, attempt, add_up(shards), recorder.count_failures(attempt.uuid, db_alias)
+    )
+    return replace(found, shard_rows=tuple(_get_shard_progress(shard) for shard in shards))
+
+
+def get_all(subjects: Sequence[Subject], db_alias: str) -> list[Progress]:
+    """Return where many migrations stand, without their shards; on SQL with the same few queries for any number."""
+    if is_document_store(db_alias):
+        return [
+            get_progress(
+                each.key,
+                db_alias,
+                each.migration,
+                missing_status=each.missing_status,
+                error=each.error,
+                source_hash=each.source_hash,
+            )
+            for each in subjects
+        ]
+    records = recorder.get_records([each.key for each in subjects], db_alias)
+    uuids = [record.attempt_uuid for record in records.values() if record.attempt_uuid is not None]
+    attempts = recorder.get_attempts(uuids, db_alias)
+    active = [each.attempt_uuid for each in records.values() if each.attempt_uuid and each.status in states.ACTIVE]
+    sums, counts = query_sums(uuids, active, db_alias), count_failures_of(uuids, db_alias)
+    rows = []
+    for each in subjects:
+        record = records.get(each.key)
+        attempt = attempts.get(record.attempt_uuid) if record is not None and record.attempt_uuid else None
+        if attempt is None:
+            rows.append(_make_progress(each, db_alias, record))
+            continue
+        found = sums.get(attempt.uuid, ShardSums()), counts.get(attempt.uuid, FailureCounts())
+        rows.append(_make_progress(each, db_alias, record, attempt, *found))
+    return rows
+
+
+def _make_progress(
+    subject: Subject,
+    db_alias: str,
+    record: MigrationRecord | None,
+    attempt: MigrationAttempt | None = None,
+    sums: ShardSums | None = None,
+    failures: FailureCounts | None = None,
+) -> Progress:
+    migration, error = subject.migration, subject.error
+    app_label, _, name = subject.key.partition(":")
     base: dict[str, Any] = {
-        "key": key,
+        "key": subject.key,
         "app_label": app_label,
         "name": name,
         "database": db_alias,
         "description": migration.description if migration is not None else "",
     }
     if record is None:
-        return Progress(**base, status=missing_status, error=error)
-    attempt = recorder.get_attempt(record.attempt_uuid, db_alias)
+        return Progress(**base, status=subject.missing_status, error=error)
     base |= {
-        "status": record.status if migration is not None else missing_status,
+        "status": record.status if migration is not None else subject.missing_status,
         "record_status": record.status,
         "direction": record.direction,
         "reason": record.reason or None,
         "faked": record.faked,
         "error": error or record.error or None,
     }
-    if attempt is None:
+    if attempt is None or sums is None or failures is None:
         if record.faked:
             base["finished_at"] = record.moved_at
         return Progress(**base)
+    source_hash = subject.source_hash
     base |= {
         "attempt_uuid": str(attempt.uuid),
         "backend": attempt.backend,
@@ -158,7 +219,7 @@ def get_progress(
         "warning": " ".join(filter(None, [attempt.warning, _describe_versions(attempt)])),
         "source_changed": bool(source_hash and attempt.source_hash and source_hash != attempt.source_hash),
     }
-    return Progress(**base, **_sum(record, attempt, migration, db_alias))
+    return Progress(**base, **_sum(record, attempt, migration, sums, failures))
 
 
 def _describe_versions(attempt: MigrationAttempt) -> str:
@@ -170,19 +231,19 @@ def _describe_versions(attempt: MigrationAttempt) -> str:
 
 
 def _sum(
-    record: MigrationRecord, attempt: MigrationAttempt, migration: BaseMigration | None, db_alias: str
+    record: MigrationRecord,
+    attempt: MigrationAttempt,
+    migration: BaseMigration | None,
+    sums: ShardSums,
+    failures: FailureCounts,
 ) -> dict[str, Any]:
-    shards = recorder.get_shards(attempt.uuid, db_alias)
-    ranges = [shard for shard in shards if shard.kind == MigrationShard.RANGE]
-    live = [shard for shard in shards if is_live(shard)]
     knows_changed = isinstance(migration, MapperMigration) and bool(migration.update_fields)
-    processed = sum(shard.processed for shard in ranges)
-    changed = sum(shard.changed for shard in ranges) if knows_changed else None
+    processed = sums.processed
+    changed = sums.changed if knows_changed else None
     if attempt.processed is not None:
         processed, changed = attempt.processed, attempt.changed if knows_changed else None
-    progress_times = [shard.last_progress_at for shard in shards if shard.last_progress_at]
     is_over = record.status not in states.ACTIVE
-    rate = sum(shard.rate for shard in live if shard.kind == MigrationShard.RANGE) or None
+    rate = sums.rate or None
     if is_over and attempt.finished_at is not None:
         seconds = (attempt.finished_at - attempt.started_at).total_seconds()
         rate = processed / seconds if seconds > 0 else None
@@ -190,34 +251,31 @@ def _sum(
     total_is_estimate = attempt.total_is_estimate if total is not None else None
     if total is not None and processed > total:  # rows came in meanwhile, or the estimate was low
         total, total_is_estimate = processed, record.status != states.APPLIED
-    has_plan = any(shard.kind == MigrationShard.PLAN and shard.status == MigrationShard.DONE for shard in shards)
     now = timezone.now()
-    resting = [shard for shard in shards if shard.waiting_for and clock.is_resting(shard, now)]
+    resting = [shard for shard in sums.shards if shard.waiting_for and clock.is_resting(shard, now)]
     waiting = resting[0].waiting_for if resting else None
     # Left alone by its worker, without a time from which on it is worked again: that may be a stall, too.
-    left = next((shard.waiting_for for shard in shards if shard.waiting_for and shard.not_before is None), None)
+    left = next((shard.waiting_for for shard in sums.shards if shard.waiting_for and shard.not_before is None), None)
     result: dict[str, Any] = {
         "processed": processed,
         "changed": changed,
-        "failed": recorder.count_open_failures(attempt.uuid, db_alias),
+        "failed": failures.open,
+        "acceptable": failures.acceptable,
         "total": total,
         "total_is_estimate": total_is_estimate,
-        "shards": len(ranges) if has_plan else None,
-        "shards_done": sum(shard.status == MigrationShard.DONE for shard in ranges) if has_plan else None,
-        "workers_alive": len({shard.worker for shard in live}),
+        "shards": sums.ranges if sums.has_plan else None,
+        "shards_done": sums.ranges_done if sums.has_plan else None,
+        "workers_alive": sums.workers_alive,
         "waiting_for": waiting or left if not is_over else None,
         "rate": round(rate, 1) if rate else None,
-        "last_progress_at": max(progress_times, default=None),
-        "shard_rows": tuple(_get_shard_progress(shard) for shard in shards),
+        "last_progress_at": sums.last_progress_at,
         "percent": _get_percent(record.status, processed, total),
     }
-    if result["failed"]:
-        result["acceptable"] = count_acceptable(attempt.uuid, db_alias)
     if record.status == states.RUNNING and rate and total:
         result["eta_seconds"] = round(max(0, total - processed) / rate, 1)
-    launched_by_hand = migration is not None and get_kind(migration) is None and has_plan
-    if not is_over and not live and not waiting and not launched_by_hand:
-        result |= _get_stall(record, shards, migration)
+    launched_by_hand = migration is not None and get_kind(migration) is None and sums.has_plan
+    if not is_over and not sums.live and not waiting and not launched_by_hand:
+        result |= get_stall(record, sums.shards, migration)
     return result
 
 
@@ -227,25 +285,6 @@ def _get_percent(status: str, processed: int, total: int | None) -> float | None
     if total is None:
         return None
     return min(99.0, round(100 * processed / total, 1)) if total else 0.0
-
-
-def _get_stall(
-    record: MigrationRecord, shards: list[MigrationShard], migration: BaseMigration | None
-) -> dict[str, Any]:
-    now, lease = timezone.now(), conf.lease_seconds
-    signs = [shard.lease_expires_at for shard in shards if shard.lease_expires_at]
-    progress = [shard.last_progress_at for shard in shards if shard.last_progress_at]
-    ended = [shard.finished_at for shard in shards if shard.finished_at]
-    rested = [shard.not_before for shard in shards if shard.not_before and not clock.is_ahead(shard.enqueued_at, now)]
-    # What lies ahead was written before the clock was set back, and is no sign of life to come.
-    past = [sign for sign in (record.moved_at, *signs, *progress, *ended) if not clock.is_ahead(sign, now, lease)]
-    since = max([*past, *rested], default=now)
-    patience = min(START_SECONDS, conf.lease_seconds) if since == record.moved_at else 1.0
-    if migration is not None and has_queue(migration):  # tasks may wait there, and the watch looks after them
-        patience = 3 * conf.watch_seconds
-    is_stalled = (now - since).total_seconds() > patience
-    is_stalled = is_stalled or not past
-    return {"stalled": is_stalled, "stalled_since": since if is_stalled else None}
 
 
 def _get_shard_progress(shard: MigrationShard) -> ShardProgress:

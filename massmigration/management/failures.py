@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand
@@ -29,6 +31,9 @@ from massmigration.management.selection import (
 )
 from massmigration.models import MigrationFailure
 from massmigration.redaction import flatten
+
+PAGE: Final = 1_000
+"""Failures without tracebacks that are in memory at once."""
 
 ID_LENGTH: Final = 12
 """So much of a failure's key is shown; ``accept --failure`` takes how one begins."""
@@ -67,26 +72,60 @@ def show_failures(command: BaseCommand, options: dict[str, Any]) -> int:
         raise exits.refuse("--limit has to be at least 1.")
     aliases = get_wanted_aliases(options)
     app_label, key = find_key(options["app_label"], options["name"], db_aliases=aliases)
-    found = [
-        (failure, alias)
+    status = None if options["all"] else MigrationFailure.OPEN
+    targets = [
+        (each, alias)
         for alias in aliases
         for each in ([key] if key is not None else recorder.get_keys(alias))
         if app_label is None or each.startswith(f"{app_label}:")
-        for failure in api.get_failures(each, alias)
-        if options["all"] or failure.status == MigrationFailure.OPEN
     ]
-    shown = found[: options["limit"]]
+    found = _read(targets, status, options["limit"], with_tracebacks=options["tracebacks"])
     if options["format"] == "json":
-        rows = [_as_row(failure, alias, with_traceback=options["tracebacks"]) for failure, alias in shown]
-        command.stdout.write(wording.format_json(rows))
+        _write_json(command, found, with_traceback=options["tracebacks"])
         return exits.APPLIED
-    if not found:
-        command.stdout.write("No failures." if options["all"] else "No open failures.")
-    for failure, alias in shown:
+    count = 0
+    for failure, alias in found:
         _write(command, failure, alias, with_traceback=options["tracebacks"])
-    if len(found) > len(shown):
-        command.stdout.write(f"and {len(found) - len(shown):,} more; --limit={len(found)} shows all")
+        count += 1
+    total = count if count < options["limit"] else sum(_count(each, alias, status) for each, alias in targets)
+    if not count:
+        command.stdout.write("No failures." if options["all"] else "No open failures.")
+    if total > count:
+        command.stdout.write(f"and {total - count:,} more; --limit={total} shows all")
     return exits.APPLIED
+
+
+def _read(
+    targets: list[tuple[str, str]], status: str | None, limit: int, *, with_tracebacks: bool
+) -> Iterator[tuple[MigrationFailure, str]]:
+    """Go through the first failures, with few of them in memory."""
+    for key, alias in targets:
+        offset = 0
+        while limit > 0:
+            size = min(limit, PAGE // 10 if with_tracebacks else PAGE)
+            page = api.get_failures(
+                key, alias, status=status, limit=size, offset=offset, with_tracebacks=with_tracebacks
+            )
+            for failure in page:
+                yield failure, alias
+            offset, limit = offset + len(page), limit - len(page)
+            if len(page) < size:
+                break
+
+
+def _count(key: str, db_alias: str, status: str | None) -> int:
+    counts = api.count_failures(key, db_alias)
+    return counts.total if status is None else counts.open
+
+
+def _write_json(command: BaseCommand, found: Iterable[tuple[MigrationFailure, str]], *, with_traceback: bool) -> None:
+    """Write a JSON list row by row."""
+    begin = "["
+    for failure, alias in found:
+        row = wording.format_json([_as_row(failure, alias, with_traceback=with_traceback)])
+        command.stdout.write(begin + row[1:-2], ending="")
+        begin = ","
+    command.stdout.write("[]" if begin == "[" else "\n]")
 
 
 def accept(command: BaseCommand, options: dict[str, Any]) -> int:
@@ -100,35 +139,38 @@ def accept(command: BaseCommand, options: dict[str, Any]) -> int:
         )
     codes = []
     for alias in aliases:
-        names = options["failure"] or _list_open(key, alias)
+        names, until = options["failure"], None
+        count = len(names or ())
+        if not names:  # what fails while somebody thinks about the question is not meant
+            until = api.get_last_failed_at(key, alias)
+            count = api.count_failures(key, alias).acceptable
         question = (
-            f"{_count_objects(len(names))} of {wording.name_target(key, alias)} will stay as they are, and count as "
+            f"{_count_objects(count)} of {wording.name_target(key, alias)} will stay as they are, and count as "
             "dealt with. Accept that?"
         )
-        if names and not ask(question, interactive=options["interactive"], stdin=sys.stdin, what="Accepting failures"):
+        if count and not ask(question, interactive=options["interactive"], stdin=sys.stdin, what="Accepting failures"):
             command.stdout.write("Nothing was changed.")
             return exits.STOPPED
-        codes.append(_accept(command, options, key, alias, names))
+        codes.append(_accept(command, options, key, alias, names, until))
     return exits.combine(codes)
 
 
-def _list_open(key: str, db_alias: str) -> list[str]:
-    """Return the failures that are open now: what fails while somebody thinks about the question is not meant."""
-    return [
-        failure.pk
-        for failure in api.get_failures(key, db_alias)
-        if failure.status == MigrationFailure.OPEN and failure.object_key is not None
-    ]
-
-
-def _accept(command: BaseCommand, options: dict[str, Any], key: str, db_alias: str, names: list[str]) -> int:
+def _accept(
+    command: BaseCommand,
+    options: dict[str, Any],
+    key: str,
+    db_alias: str,
+    names: list[str] | None,
+    until: datetime | None,
+) -> int:
     migration = api.get_migration(key)
     works_here = options["wait"] and not get_backend(migration).has_workers
     done = api.accept_failures(
         key,
         db_alias,
         reason=options["reason"],
-        failures=names,
+        failures=names or None,
+        until=until,
         actor=options["actor"],
         origin="command",
         enqueue=not works_here,

@@ -29,8 +29,7 @@ def show_events(command: BaseCommand, options: dict[str, Any]) -> int:
     app_label, key = _find(options, aliases)
     found: list[tuple[MigrationEvent, str]] = []
     for alias in aliases:
-        events = api.get_events(key, alias, limit=options["limit"] if app_label is None or key else 1_000_000)
-        events = [event for event in events if app_label is None or event.key.startswith(f"{app_label}:")]
+        events = api.get_events(key, alias, limit=options["limit"], app_label=app_label)
         found += [(event, alias) for event in events]
     found = sorted(found, key=lambda pair: pair[0].at)[-options["limit"] :]
     if options["format"] == "json":

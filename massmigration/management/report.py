@@ -8,7 +8,6 @@ from massmigration import api, states
 from massmigration.api import Progress
 from massmigration.loader import get_loader
 from massmigration.management import wording
-from massmigration.models import MigrationFailure
 from massmigration.redaction import flatten
 
 FAILURE_LIMIT: Final = 3
@@ -105,18 +104,15 @@ def _describe_failure(progress: Progress, style: Any) -> list[str]:
     name = wording.name_target(progress.key, progress.database)
     after = f" after {rows}" if rows else ""
     lines = [f"{name}  {style.ERROR('failed')}{after}: {flatten(progress.error or _describe_reason(progress))}"]
-    failures = [
-        failure
-        for failure in api.get_failures(progress.key, progress.database)
-        if failure.status == MigrationFailure.OPEN and failure.object_key is not None
-    ]
-    if len(failures) == 1 and failures[0].message in (progress.error or ""):
+    failures = api.get_acceptable_failures(progress.key, progress.database, limit=FAILURE_LIMIT)
+    count = progress.acceptable if len(failures) == FAILURE_LIMIT else len(failures)
+    if len(failures) == 1 and " ".join(failures[0].message.split()) in (progress.error or ""):
         failures = []  # the line above says it all
-    for failure in failures[:FAILURE_LIMIT]:
+    for failure in failures:
         name = flatten(f"{failure.object_key} ({failure.object_repr})")
         lines.append(f"  Object {name}: {wording.describe_failure(failure)}")
-    if len(failures) > FAILURE_LIMIT:
-        lines.append(f"  and {len(failures) - FAILURE_LIMIT:,} more")
+    if failures and count > len(failures):
+        lines.append(f"  and {count - len(failures):,} more")
     retry = wording.make_command("massmigration retry", progress.key, progress.database)
     lines.append(f"  Mend the cause, then: {retry}")
     if progress.acceptable:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Final
 
 from django.db.models import F
 from django.utils import timezone
 
 from massmigration import clock
-from massmigration.database import has_row_locks, is_document_store
+from massmigration.database import has_row_locks
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
 from massmigration.recorder.conditional import DOCUMENT_LIMIT, update_if
-from massmigration.recorder.failures import get_failures
-
-LOOKED_AT: Final = 5
-"""A whole operation has a failure or two; all others are those of objects."""
+from massmigration.recorder.failures import FailureFilter, select_failures
 
 
 def lock_record(key: str, db_alias: str) -> MigrationRecord | None:
@@ -26,23 +22,6 @@ def lock_record(key: str, db_alias: str) -> MigrationRecord | None:
     """
     records = MigrationRecord.objects.using(db_alias).filter(pk=key)
     return (records.select_for_update() if has_row_locks(db_alias) else records).first()
-
-
-def get_failures_of(attempt_uuid: uuid.UUID | None, db_alias: str, status: str) -> list[MigrationFailure]:
-    """Return the failures of an attempt that have this status, oldest first."""
-    return [failure for failure in get_failures(attempt_uuid, db_alias) if failure.status == status]
-
-
-def count_acceptable(attempt_uuid: uuid.UUID, db_alias: str) -> int:
-    """Return how many open failures are those of an object, and not of a whole operation.
-
-    On a document store a few of them are looked at, since each that is read is paid for; the number is then the least.
-    """
-    failures = MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
-    if is_document_store(db_alias):
-        found = failures.filter(status=MigrationFailure.OPEN).order_by("pk")[:LOOKED_AT]
-        return sum(failure.object_key is not None for failure in found)
-    return failures.filter(status=MigrationFailure.OPEN, object_key__isnull=False).count()
 
 
 def is_accepted(failure: MigrationFailure, db_alias: str) -> bool:
@@ -64,6 +43,12 @@ def mark_failures_accepted(failures: Sequence[MigrationFailure], db_alias: str) 
         accepted = {"status": MigrationFailure.ACCEPTED, "is_passed": True}
         count += update_if(rows, {"status": MigrationFailure.OPEN}, accepted)
     return count
+
+
+def mark_selected_accepted(attempt_uuid: uuid.UUID | None, db_alias: str, wanted: FailureFilter) -> int:
+    """Close the failures that are meant in one statement, and return how many they were; for SQL databases only."""
+    rows = select_failures(attempt_uuid, db_alias, wanted)
+    return rows.update(status=MigrationFailure.ACCEPTED, is_passed=True)
 
 
 def pass_by(shard: MigrationShard, cursor: str, db_alias: str) -> bool:

@@ -1,16 +1,76 @@
-"""Writes failures."""
+"""Writes failures, and reads them a page at a time: a run may have a hundred thousand, each with a traceback."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 from django.db import connections
+from django.db.models import Count, Max, Q, QuerySet
 
 from massmigration.database import is_document_store
 from massmigration.models import MigrationFailure
 from massmigration.recorder.conditional import DOCUMENT_LIMIT, update_if
 from massmigration.redaction import clean, redact
+
+PAGE: Final = 1_000
+"""Failures without their tracebacks that are in memory at once."""
+
+LOOKED_AT: Final = 5
+"""A whole operation has a failure or two; all others are those of objects."""
+
+
+class FailureFilter(NamedTuple):
+    """Which failures of an attempt are meant.
+
+    Attributes:
+        status: Only those with this status.
+        of_objects: Only those of an object, and not of a whole operation.
+        until: Only those that failed no later.
+        ids: Only those with these primary keys.
+    """
+
+    status: str | None = None
+    of_objects: bool = False
+    until: datetime | None = None
+    ids: Collection[str] | None = None
+
+    def matches(self, failure: MigrationFailure) -> bool:
+        """Return whether a failure is meant."""
+        return (
+            (self.status is None or failure.status == self.status)
+            and (not self.of_objects or failure.object_key is not None)
+            and (self.until is None or failure.failed_at <= self.until)
+            and (self.ids is None or failure.pk in self.ids)
+        )
+
+    def as_lookups(self) -> dict[str, Any]:
+        """Return the same for ``QuerySet.filter()`` on SQL."""
+        lookups = {"status": self.status, "failed_at__lte": self.until, "pk__in": self.ids}
+        found = {name: value for name, value in lookups.items() if value is not None}
+        return {**found, "object_key__isnull": False} if self.of_objects else found
+
+
+EVERY: Final = FailureFilter()
+OPEN: Final = FailureFilter(MigrationFailure.OPEN)
+ACCEPTABLE: Final = FailureFilter(MigrationFailure.OPEN, of_objects=True)
+ACCEPTED: Final = FailureFilter(MigrationFailure.ACCEPTED)
+
+
+class FailureCounts(NamedTuple):
+    """How many failures an attempt has.
+
+    Attributes:
+        total: All.
+        open: Those that are neither retried nor accepted.
+        acceptable: Open ones of objects; on a document store a few are looked at, and this is the least.
+    """
+
+    total: int = 0
+    open: int = 0
+    acceptable: int = 0
 
 
 def keep_failure(failure: MigrationFailure, db_alias: str) -> None:
@@ -22,12 +82,96 @@ def keep_failure(failure: MigrationFailure, db_alias: str) -> None:
     failure.save(using=db_alias)
 
 
-def get_failures(attempt_uuid: uuid.UUID | None, db_alias: str) -> list[MigrationFailure]:
-    """Return the failures of an attempt, oldest first."""
+def select_failures(
+    attempt_uuid: uuid.UUID | None, db_alias: str, wanted: FailureFilter = EVERY
+) -> QuerySet[MigrationFailure]:
+    """Return the failures of an attempt that are meant, as a queryset; for SQL databases only."""
+    return MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid, **wanted.as_lookups())
+
+
+def get_failures(
+    attempt_uuid: uuid.UUID | None,
+    db_alias: str,
+    wanted: FailureFilter = EVERY,
+    *,
+    limit: int | None = None,
+    offset: int = 0,
+    with_tracebacks: bool = True,
+) -> list[MigrationFailure]:
+    """Return failures of an attempt, oldest first; on a document store each page is sorted by itself.
+
+    Args:
+        attempt_uuid: The attempt; without one there are none.
+        db_alias: The database.
+        wanted: Which of them.
+        limit: At most this number; None for all, which may be very many.
+        offset: Leave out this number.
+        with_tracebacks: Whether tracebacks are read, too; without them, on SQL, one is read when it is asked for.
+    """
     if attempt_uuid is None:
         return []
-    failures = MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
-    return sorted(failures, key=lambda failure: failure.failed_at)
+    end = None if limit is None else offset + limit
+    if not is_document_store(db_alias):
+        rows = select_failures(attempt_uuid, db_alias, wanted).order_by("failed_at", "pk")
+        return list((rows if with_tracebacks else rows.defer("traceback"))[offset:end])
+    rows = MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
+    is_simple = wanted == FailureFilter(wanted.status)
+    if limit is not None and is_simple and not connections[db_alias].in_atomic_block:
+        rows = rows if wanted.status is None else rows.filter(status=wanted.status)
+        return sorted(rows.order_by("pk")[offset:end], key=lambda failure: failure.failed_at)
+    found = sorted(filter(wanted.matches, rows), key=lambda failure: failure.failed_at)
+    return found[offset:end]
+
+
+def iterate_failures(
+    attempt_uuid: uuid.UUID | None, db_alias: str, wanted: FailureFilter = EVERY, *, with_tracebacks: bool = False
+) -> Iterator[MigrationFailure]:
+    """Go through failures of an attempt page by page, without order; on a document store all are read at once."""
+    if attempt_uuid is None:
+        return
+    if is_document_store(db_alias):
+        yield from get_failures(attempt_uuid, db_alias, wanted)
+        return
+    last, size = "", PAGE // 10 if with_tracebacks else PAGE
+    rows = select_failures(attempt_uuid, db_alias, wanted).order_by("pk")
+    rows = rows if with_tracebacks else rows.defer("traceback")
+    while page := list(rows.filter(pk__gt=last)[:size]):
+        yield from page
+        last = page[-1].pk
+
+
+def count_failures(attempt_uuid: uuid.UUID | None, db_alias: str) -> FailureCounts:
+    """Return how many failures an attempt has; one query on SQL."""
+    if attempt_uuid is None:
+        return FailureCounts()
+    if not is_document_store(db_alias):
+        return count_failures_of([attempt_uuid], db_alias).get(attempt_uuid, FailureCounts())
+    rows = MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
+    first = rows.filter(status=MigrationFailure.OPEN).order_by("pk")[:LOOKED_AT]
+    acceptable = sum(failure.object_key is not None for failure in first)
+    return FailureCounts(rows.count(), count_open_failures(attempt_uuid, db_alias), acceptable)
+
+
+def count_failures_of(attempt_uuids: Sequence[uuid.UUID], db_alias: str) -> dict[uuid.UUID, FailureCounts]:
+    """Return how many failures several attempts have, in one query; for SQL databases only."""
+    is_open = Q(status=MigrationFailure.OPEN)
+    rows = MigrationFailure.objects.using(db_alias).filter(attempt_uuid__in=attempt_uuids).order_by()
+    counts = rows.values("attempt_uuid").annotate(
+        total=Count("pk"),
+        open=Count("pk", filter=is_open),
+        acceptable=Count("pk", filter=is_open & Q(object_key__isnull=False)),
+    )
+    return {row["attempt_uuid"]: FailureCounts(row["total"], row["open"], row["acceptable"]) for row in counts}
+
+
+def find_last_failed_at(attempt_uuid: uuid.UUID | None, db_alias: str, wanted: FailureFilter) -> datetime | None:
+    """Return when the last of the failures that are meant failed; None if there is none."""
+    if attempt_uuid is None:
+        return None
+    if is_document_store(db_alias):
+        return max((each.failed_at for each in get_failures(attempt_uuid, db_alias, wanted)), default=None)
+    found: datetime | None = select_failures(attempt_uuid, db_alias, wanted).aggregate(last=Max("failed_at"))["last"]
+    return found
 
 
 def count_open_failures(attempt_uuid: uuid.UUID | None, db_alias: str) -> int:
@@ -51,3 +195,8 @@ def mark_failures_retried(failures: Sequence[MigrationFailure], db_alias: str) -
     for start in range(0, len(ids), DOCUMENT_LIMIT):
         rows = MigrationFailure.objects.using(db_alias).filter(pk__in=ids[start : start + DOCUMENT_LIMIT])
         update_if(rows, {"status": MigrationFailure.OPEN}, {"status": MigrationFailure.RETRIED})
+
+
+def mark_open_retried(attempt_uuid: uuid.UUID, db_alias: str) -> None:
+    """Close all open failures of an attempt, because what failed is tried again; for SQL databases only."""
+    select_failures(attempt_uuid, db_alias, OPEN).update(status=MigrationFailure.RETRIED)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 from django.db import IntegrityError, connections, transaction
@@ -20,6 +21,7 @@ from massmigration.models import (
     MigrationShard,
 )
 from massmigration.recorder.conditional import delete_if, update_if
+from massmigration.recorder.seen import Seen
 from massmigration.recorder.shards import delete_shards, get_shards
 from massmigration.redaction import clean, clean_values, make_storable
 
@@ -43,6 +45,19 @@ class Author(NamedTuple):
 def get_record(key: str, db_alias: str) -> MigrationRecord | None:
     """Return the record, or None if the migration was not run on this database."""
     return MigrationRecord.objects.using(db_alias).filter(pk=key).first()
+
+
+def get_records(keys: Collection[str], db_alias: str) -> dict[str, MigrationRecord]:
+    """Return the records of several migrations by their keys, in one query."""
+    wanted = set(keys)
+    rows = MigrationRecord.objects.using(db_alias).all()
+    return {record.key: record for record in rows.iterator() if record.key in wanted}
+
+
+def get_attempts(attempt_uuids: Collection[uuid.UUID], db_alias: str) -> dict[uuid.UUID, MigrationAttempt]:
+    """Return several attempts by their keys, in one query."""
+    rows = MigrationAttempt.objects.using(db_alias).filter(pk__in=attempt_uuids)
+    return {attempt.uuid: attempt for attempt in rows}
 
 
 def get_keys(db_alias: str) -> list[str]:
@@ -77,6 +92,7 @@ def move(
     author: Author,
     *,
     of_attempt: uuid.UUID | None = None,
+    seen: Seen | None = None,
     detail: str = "",
     parameters: dict[str, Any] | None = None,
     cause: logs.Cause | None = None,
@@ -90,6 +106,7 @@ def move(
         action: A name in ``states.MOVES``.
         author: Who does it.
         of_attempt: Only if this is still the record's attempt.
+        seen: Only if the record is still as a person has seen it.
         detail: One line for the event.
         parameters: For the event.
         cause: What is behind it, for the log.
@@ -103,6 +120,10 @@ def move(
     expected: dict[str, Any] = {"status__in": legal.sources}
     if of_attempt is not None:
         expected["attempt_uuid"] = of_attempt
+    if seen is not None:
+        expected["attempt_uuid"] = seen.attempt_uuid
+        if seen.status:
+            expected["status__in"] = [seen.status] if seen.status in legal.sources else []
     if legal.target is not None:
         fields["status"] = legal.target
     with transaction.atomic(using=db_alias):
@@ -128,10 +149,13 @@ def insert_record(key: str, db_alias: str, **fields: Any) -> bool:
     return True
 
 
-def delete_record(key: str, db_alias: str, author: Author, attempt_uuid: uuid.UUID | None) -> bool:
-    """Forget the record and its shards, if it may be reset; the events stay."""
+def delete_record(
+    key: str, db_alias: str, author: Author, attempt_uuid: uuid.UUID | None, *, seen: Seen | None = None
+) -> bool:
+    """Forget the record and its shards, if it may be reset and is still as a person has seen it; the events stay."""
     rows = MigrationRecord.objects.using(db_alias).filter(pk=key)
-    deleted = delete_if(rows, {"status__in": states.MOVES["reset"].sources, "attempt_uuid": attempt_uuid})
+    sources = [status for status in states.MOVES["reset"].sources if seen is None or seen.status in ("", status)]
+    deleted = delete_if(rows, {"status__in": sources, "attempt_uuid": attempt_uuid})
     if deleted:
         delete_shards(attempt_uuid, db_alias)
         add_event(key, db_alias, "reset", author, attempt_uuid)
@@ -196,11 +220,16 @@ def add_event(
     transaction.on_commit(after_commit, using=db_alias, robust=True)
 
 
-def get_events(key: str | None, db_alias: str, limit: int) -> list[MigrationEvent]:
-    """Return the newest events, oldest first."""
+def get_events(key: str | None, db_alias: str, limit: int, app_label: str | None = None) -> list[MigrationEvent]:
+    """Return the newest events of a migration, of an app, or of all; oldest first."""
     events = MigrationEvent.objects.using(db_alias).order_by("pk")  # which count backwards in time
     if key is not None:
         events = events.filter(key=key)
+    elif app_label is not None and not is_document_store(db_alias):
+        events = events.filter(key__startswith=f"{app_label}:")
+    elif app_label is not None:  # where no two fields can be asked for at once
+        own = (event for event in events if event.key.startswith(f"{app_label}:"))
+        return list(reversed(list(islice(own, limit))))
     return list(reversed(events[:limit]))
 
 

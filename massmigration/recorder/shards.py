@@ -26,12 +26,25 @@ def get_shard(shard_id: str, db_alias: str) -> MigrationShard | None:
     return MigrationShard.objects.using(db_alias).filter(pk=shard_id).first()
 
 
-def get_shards(attempt_uuid: uuid.UUID | None, db_alias: str) -> list[MigrationShard]:
-    """Return all shards of an attempt, in the order of kind (plan, range, finish), pass and number."""
+def get_shards(attempt_uuid: uuid.UUID | None, db_alias: str, *, with_payloads: bool = True) -> list[MigrationShard]:
+    """Return all shards of an attempt, in the order of kind (plan, range, finish), pass and number.
+
+    Args:
+        attempt_uuid: The attempt; without one there are none.
+        db_alias: The database.
+        with_payloads: Whether to read what each is about, too, which may be a list of many keys.
+    """
     if attempt_uuid is None:
         return []
-    order = {MigrationShard.PLAN: 0, MigrationShard.RANGE: 1, MigrationShard.FINISH: 2}
     shards = MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
+    if not with_payloads and not is_document_store(db_alias):
+        shards = shards.defer("payload")
+    return in_order(shards)
+
+
+def in_order(shards: Iterable[MigrationShard]) -> list[MigrationShard]:
+    """Return shards in the order of pass, kind (plan, range, finish) and number."""
+    order = {MigrationShard.PLAN: 0, MigrationShard.RANGE: 1, MigrationShard.FINISH: 2}
     return sorted(shards, key=lambda shard: (shard.pass_number, order[shard.kind], shard.number))
 
 

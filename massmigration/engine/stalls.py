@@ -1,0 +1,43 @@
+"""Whether a run is stalled: nobody holds a shard, and there has been no sign of life for too long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from django.utils import timezone
+
+from massmigration import clock
+from massmigration.backends.base import has_queue
+from massmigration.conf import conf
+from massmigration.definitions.base import BaseMigration
+from massmigration.models import MigrationRecord, MigrationShard
+
+START_SECONDS: Final = 10.0
+"""How long a new worker may take until its first sign of life."""
+
+
+def get_stall(
+    record: MigrationRecord, shards: Sequence[MigrationShard], migration: BaseMigration | None
+) -> dict[str, Any]:
+    """Return the fields ``stalled`` and ``stalled_since`` of a run that is active although nobody holds a shard.
+
+    Args:
+        record: The record.
+        shards: All shards of its attempt.
+        migration: The definition, or None if there is none that works.
+    """
+    now, lease = timezone.now(), conf.lease_seconds
+    signs = [shard.lease_expires_at for shard in shards if shard.lease_expires_at]
+    progress = [shard.last_progress_at for shard in shards if shard.last_progress_at]
+    ended = [shard.finished_at for shard in shards if shard.finished_at]
+    rested = [shard.not_before for shard in shards if shard.not_before and not clock.is_ahead(shard.enqueued_at, now)]
+    # What lies ahead was written before the clock was set back, and is no sign of life to come.
+    past = [sign for sign in (record.moved_at, *signs, *progress, *ended) if not clock.is_ahead(sign, now, lease)]
+    since = max([*past, *rested], default=now)
+    patience = min(START_SECONDS, conf.lease_seconds) if since == record.moved_at else 1.0
+    if migration is not None and has_queue(migration):  # tasks may wait there, and the watch looks after them
+        patience = 3 * conf.watch_seconds
+    is_stalled = (now - since).total_seconds() > patience
+    is_stalled = is_stalled or not past
+    return {"stalled": is_stalled, "stalled_since": since if is_stalled else None}
