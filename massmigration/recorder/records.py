@@ -312,8 +312,6 @@ def refuse(key: str, db_alias: str, action: str, status: str) -> IllegalMove:
 
 
 def has_tables(db_alias: str) -> bool:
-    """Return whether the tables of massmigration exist in this database."""
-    if is_document_store(db_alias):  # where a table comes into being with its first row
-        return True
-    tables = connections[db_alias].introspection.table_names()
-    return MigrationRecord._meta.db_table in tables
+    """Return whether our tables exist in this database; on a document store one comes into being with its first row."""
+    table = MigrationRecord._meta.db_table
+    return is_document_store(db_alias) or table in connections[db_alias].introspection.table_names()

@@ -33,6 +33,6 @@ def check_seen(record: MigrationRecord | None, seen: Seen | None, key: str, db_a
     if seen is None or seen.is_still_so(record):
         return
     status = record.status if record is not None else states.NOT_RUN
-    is_same_attempt = record is not None and record.attempt_uuid == seen.attempt_uuid
+    is_same_attempt = record is None or seen.attempt_uuid in (None, record.attempt_uuid)
     sentence = states.get_stale_refusal(key, db_alias, status, is_same_attempt=is_same_attempt)
     raise IllegalMove(sentence, key=key, db_alias=db_alias, status=status, action=action)
