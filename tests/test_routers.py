@@ -23,6 +23,8 @@ from massmigration.engine.rows import get_table
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationRecord
 from tests.engine.support import AUTHOR, make, run, start, work
+from tests.faults import traps
+from tests.faults.queues import ListBackend
 from tests.testapp.models import City, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
@@ -204,11 +206,37 @@ def test_failures_and_actions_of_people_ask_no_router(db_alias, replica):
     assert (Router.asked, replica.statements) == ([], [])
 
 
+KEY = "adminapp:0001_count_visits"
+
+
+def test_a_queue_its_watch_and_an_accept_ask_no_router(db_alias, replica, settings):
+    settings.MASSMIGRATION_BACKEND = "tests.faults.queues.ListBackend"
+    settings.MASSMIGRATION_MODULES = {"testapp": "tests.faults.massmigrations", "adminapp": None}
+    ListBackend.empty()
+    key, bad = "testapp:0012_mapper", "new 1"
+    traps.spoil(bad)
+    try:
+        api.start_migration(key, db_alias)
+        while ListBackend.waiting and api.get_progress(key, db_alias).status != "failed":
+            ListBackend.deliver(ListBackend.waiting.pop(0))
+        api.accept_failures(key, db_alias, reason="known")
+        while ListBackend.waiting and api.get_progress(key, db_alias).status != "applied":
+            ListBackend.deliver(ListBackend.waiting.pop(0))
+    finally:
+        traps.mend()
+    assert any(name.endswith(".watch") for name, _ in ListBackend.delivered)
+    assert api.get_progress(key, db_alias).status == "applied"
+    assert (Router.asked, replica.statements) == ([], [])
+
+
 def test_commands_read_nothing_from_the_replica(db_alias, replica, settings, capsys):
     option = f"--database={db_alias}"
     call_command("massmigrate", "adminapp", "0001_count_visits", option, "--noinput")
+    assert api.count_objects(api.get_migration(KEY), db_alias).number == OLD + NEW
+    assert api.get_preparation(KEY, db_alias)
     for verb in ("events", "failures"):
         call_command("massmigration", verb, "adminapp", "0001_count_visits", option)
+    call_command("massmigration", "recover", option)
     call_command("showmassmigrations", option)
     assert replica.list_ours() == []
     assert f"{OLD + NEW} rows" in capsys.readouterr().out
