@@ -14,7 +14,7 @@ from massmigration.definitions.base import BaseMigration
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.fitting import check_fits
 from massmigration.engine.leases import is_live
-from massmigration.engine.methods import check_result
+from massmigration.engine.methods import call
 from massmigration.exceptions import (
     IllegalMove,
 )
@@ -67,7 +67,7 @@ def start(
     if enqueue:
         backend.check_launch(db_alias, origin=author.origin)
     check_definition(migration, db_alias)
-    check_result(migration.before_start(db_alias), "before_start", migration)  # type: ignore[func-returns-value]
+    call(migration, "before_start", db_alias)
     attempt = MigrationAttempt(
         key=migration.key,
         backend=get_backend_path(migration),

@@ -10,7 +10,7 @@ from typing import Any
 
 from massmigration.definitions.custom import CustomMigration
 from massmigration.engine.behaviour import Batch, Kind
-from massmigration.engine.methods import check_result
+from massmigration.engine.methods import call
 from massmigration.engine.pacing import Pacer
 from massmigration.exceptions import InvalidDefinition, RetryLater
 from massmigration.models import MigrationShard
@@ -32,7 +32,7 @@ class SimpleKind(Kind):
 
     def operate(self, batch: Batch) -> None:
         """Call the operation."""
-        check_result(self.migration.operation(self.db_alias), "operation", self.migration)
+        call(self.migration, "operation", self.db_alias)
 
 
 class CustomKind(Kind):
@@ -84,12 +84,11 @@ class CustomKind(Kind):
     def operate(self, batch: Batch) -> None:
         """Call the operation for each item, or once if the author wrote ``operation_many``."""
         if type(self.migration).operation_many is not CustomMigration.operation_many:
-            done = self.migration.operation_many(list(batch.objects), self.db_alias)  # a copy, which may be emptied
-            check_result(done, "operation_many", self.migration)
+            call(self.migration, "operation_many", list(batch.objects), self.db_alias)  # a copy, which may be emptied
             return
         batch.worked = 0
         for number, item in enumerate(batch.objects, start=1):
-            check_result(self.migration.operation(item, self.db_alias), "operation", self.migration)
+            call(self.migration, "operation", item, self.db_alias)
             batch.worked = number
             if number < len(batch.objects) and self.should_stop():
                 batch.cut(number)

@@ -94,6 +94,21 @@ def check_result(result: object, name: str, migration: BaseMigration) -> None:
     )
 
 
+def call(migration: BaseMigration, name: str, *arguments: Any) -> None:
+    """Call a method that does something and returns nothing of use.
+
+    Args:
+        migration: The definition.
+        name: The method's name.
+        *arguments: What it is called with.
+
+    Raises:
+        InvalidDefinition: What it returned shows that nothing of it was done.
+        BaseException: Whatever it raises.
+    """
+    check_result(getattr(migration, name)(*arguments), name, migration)
+
+
 def check_shards(shards: Any, migration: BaseMigration) -> Iterable[Any]:
     """Return what ``get_shards`` returned, or raise InvalidDefinition if it is no list of shards.
 

@@ -12,7 +12,7 @@ from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration, launching_attempt
 from massmigration.engine.fitting import get_purpose
 from massmigration.engine.kinds import get_kind
-from massmigration.engine.methods import check_result
+from massmigration.engine.methods import call
 from massmigration.engine.rows import get_table, is_until_empty
 from massmigration.engine.sharding import plan_parts
 from massmigration.exceptions import FenceLost, RetryLater
@@ -47,7 +47,7 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
         run_write(db_alias, lambda: _begin(shard, migration, db_alias, author))
         token = launching_attempt.set(shard.attempt_uuid)
         try:
-            check_result(migration.launch(db_alias), "launch", migration)  # type: ignore[func-returns-value]
+            call(migration, "launch", db_alias)
         finally:
             launching_attempt.reset(token)
         run_write(db_alias, lambda: recorder.advance_shard(shard, db_alias, **done))

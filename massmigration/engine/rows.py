@@ -18,7 +18,7 @@ from massmigration.engine.callbacks import Traces
 from massmigration.engine.growth import Extension, RowsAhead, extend, note_end, settle
 from massmigration.engine.keyfilters import get_key_fields
 from massmigration.engine.keys import check_key
-from massmigration.engine.methods import check_result
+from massmigration.engine.methods import call
 from massmigration.engine.pacing import LARGEST_SIZE, Pacer
 from massmigration.engine.querysets import KeyRange, Reading, Table, check_queryset, filters_on
 from massmigration.engine.snapshots import Snapshot, get_version, prepare_related
@@ -166,7 +166,7 @@ class MapperKind(QuerysetKind):
         if self.fields:
             batch.snapshot = Snapshot(batch.objects, self.fields, is_locked=self.locks)
         # A copy, because the author's code may sort it or take objects out, and ours goes with keys and snapshot.
-        check_result(self.migration.prepare(list(batch.objects), self.db_alias), "prepare", self.migration)
+        call(self.migration, "prepare", list(batch.objects), self.db_alias)
         traces = Traces(self.work_alias)
         with traces.watch():
             self._operate_each(batch, traces)
@@ -177,7 +177,7 @@ class MapperKind(QuerysetKind):
             traces.begin()
             callbacks_count = 0 if batch.callbacks is None else len(batch.callbacks)
             try:
-                check_result(self.migration.operation(obj, self.db_alias), "operation", self.migration)
+                call(self.migration, "operation", obj, self.db_alias)
             except RetryLater as rest:
                 if batch.snapshot is None or batch.worked == 0:
                     raise
@@ -230,8 +230,7 @@ class BatchKind(QuerysetKind):
 
     def operate(self, batch: Batch) -> None:
         """Call the operation with a queryset of just the batch's rows."""
-        queryset = self.table.select_batch(list(batch.objects))
-        check_result(self.migration.operation(queryset, self.db_alias), "operation", self.migration)
+        call(self.migration, "operation", self.table.select_batch(list(batch.objects)), self.db_alias)
 
     def _get_key(self, row: Any) -> Any:
         return row

@@ -81,7 +81,7 @@ class TransientErrorsName(Visits):
 
 @mistake("async-operation")
 class AsyncOperation(Visits):
-    async def operation(self, city, db_alias):
+    async def operation(self, city, db_alias):  # type: ignore[override]
         super().operation(city, db_alias)
 
 
@@ -107,7 +107,7 @@ def return_a_coroutine(trial: Trial) -> str:
 
 @mistake("wrong-signature")
 class WrongSignature(Visits):
-    def operation(self, city):
+    def operation(self, city):  # type: ignore[override]
         city.visits += 1
 
 
