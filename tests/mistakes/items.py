@@ -106,3 +106,33 @@ class ShardsString(VisitItems):
 class YieldsNothing(VisitItems):
     def get_items(self, shard, cursor, db_alias):
         return iter(())
+
+
+@mistake("shared-cursor")
+def share_a_cursor(trial: Trial) -> str:
+    class Migration(VisitItems):
+        def get_items(self, shard, cursor, db_alias):
+            for page in range(cursor or 0, 5):
+                yield page + 1, f"city {page * 2 + 1}"
+                yield page + 1, f"city {page * 2 + 2}"
+
+    outcome = trial.run(Migration)
+    assert "does not move the cursor" in trial.sentence
+    return outcome
+
+
+@mistake("rests-in-items")
+def rest_in_items(trial: Trial) -> str:
+    class Migration(VisitItems):
+        has_rested = False
+
+        def get_items(self, shard, cursor, db_alias):
+            for number, name in super().get_items(shard, cursor, db_alias):
+                if number == 8 and not self.has_rested:
+                    type(self).has_rested = True
+                    raise RetryLater(0, "a moment")
+                yield number, name
+
+    outcome = trial.run(Migration)
+    assert trial.get_visits() == [1] * 10
+    return outcome

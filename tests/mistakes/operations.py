@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 
-from massmigration import CustomMigration, api
+from django.db import transaction
+
+from massmigration import CustomMigration, RetryLater, api
+from massmigration.exceptions import MassMigrationError
 from massmigration.worker import work
 from tests.engine.support import in_threads
 from tests.mistakes import Trial, mistake
 from tests.mistakes.files import Visits
-from tests.testapp.models import City
+from tests.testapp.models import City, SparseInt
 
 
 @mistake("raises")
@@ -89,4 +92,58 @@ def keep_on_self(trial: Trial) -> str:
     attempt_uuid = api.start_migration(key, trial.db_alias, enqueue=False).attempt_uuid
     in_threads(*[lambda: work(api.get_migration(key), trial.db_alias, attempt_uuid)] * 4)
     assert trial.get_visits() == [1] * 400
+    return trial.work(key)
+
+
+@mistake("rests-forever")
+def rest_forever(trial: Trial) -> str:
+    class Migration(Visits):
+        def operation(self, city, db_alias):
+            raise RetryLater(float("inf"), "the end of time")
+
+    outcome = trial.run(Migration)
+    assert trial.get_visits() == [0] * 10
+    return outcome
+
+
+@mistake("mails-on-commit")
+def mail_on_commit(trial: Trial) -> str:
+    mails: list[tuple[str, int]] = []
+
+    class Migration(Visits):
+        shard_count = 1
+
+        def operation(self, city, db_alias):
+            if city.name == "city 5":
+                raise ValueError("has no river")
+            super().operation(city, db_alias)
+            transaction.on_commit(lambda: self.mail(city, db_alias), using=db_alias)
+
+        def mail(self, city, db_alias):
+            mails.append((city.name, City.objects.using(db_alias).get(pk=city.pk).visits))
+
+    outcome = trial.run(Migration)
+    assert trial.get_visits() == [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert mails == [(f"city {number}", 1) for number in range(1, 5)]
+    return outcome
+
+
+@mistake("deploys-while-paused")
+def deploy_while_paused(trial: Trial) -> str:
+    class Changed(Visits):
+        def get_queryset(self, db_alias):
+            return SparseInt.objects.using(db_alias)
+
+    trial.add_cities()
+    key = trial.load(Visits)
+    attempt_uuid = api.start_migration(key, trial.db_alias, enqueue=False).attempt_uuid
+    looks = iter([False, False, True])
+    work(api.get_migration(key), trial.db_alias, attempt_uuid, should_stop=lambda: next(looks, True))
+    api.pause_migration(key, trial.db_alias)
+    trial.load(Changed)
+    try:
+        api.resume_migration(key, trial.db_alias, enqueue=False)
+    except MassMigrationError as refusal:
+        trial.sentence = str(refusal)
+        return "refused"
     return trial.work(key)
