@@ -108,19 +108,6 @@ class YieldsNothing(VisitItems):
         return iter(())
 
 
-@mistake("shared-cursor")
-def share_a_cursor(trial: Trial) -> str:
-    class Migration(VisitItems):
-        def get_items(self, shard, cursor, db_alias):
-            for page in range(cursor or 0, 5):
-                yield page + 1, f"city {page * 2 + 1}"
-                yield page + 1, f"city {page * 2 + 2}"
-
-    outcome = trial.run(Migration)
-    assert "does not move the cursor" in trial.sentence
-    return outcome
-
-
 @mistake("rests-in-items")
 def rest_in_items(trial: Trial) -> str:
     class Migration(VisitItems):
