@@ -150,7 +150,7 @@ def run_manage(
         *args: str,
         env: Mapping[str, str | None] | None = None,
         input: str | None = None,  # noqa: A002  (the name that subprocess.run uses)
-        timeout: float = 60,
+        timeout: float = 180,
     ) -> subprocess.CompletedProcess[str]:
         stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
         process = popen_manage(*args, env=env, stdin=stdin, stderr=subprocess.PIPE)

@@ -64,7 +64,7 @@ class CloudSite(Site):
 @pytest.fixture
 def patience(monkeypatch):
     """Firestore keeps the locks of a transaction for a minute when its client is killed: others wait for that."""
-    monkeypatch.setattr(faults_support, "PATIENCE_SECONDS", 200.0)
+    monkeypatch.setattr(faults_support, "PATIENCE_SECONDS", 300.0)
 
 
 @pytest.mark.usefixtures("patience")

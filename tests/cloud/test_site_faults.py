@@ -46,7 +46,7 @@ def halt_in_the_middle(site: Site, db_alias: str, done_before: dict[str, int], h
                 working.remove(kind)
         return not working and all(len(site.read_halted(place)) > halts_before[place] for place in halts_before)
 
-    site.wait_for(are_halted, seconds=120)
+    site.wait_for(are_halted, seconds=300)
 
 
 def test_ten_kills_in_the_middle_of_batches_lose_nothing(any_alias):
@@ -74,7 +74,7 @@ def test_ten_kills_in_the_middle_of_batches_lose_nothing(any_alias):
             site.start()
         site.go_on("middle of simple")
         for key in KEYS.values():
-            site.wait_for_status(key, any_alias, seconds=120)
+            site.wait_for_status(key, any_alias, seconds=300)
         calls = {kind: len(site.read_calls(kind)) for kind in rows}
     for kind, count in rows.items():
         visits = count_visits(any_alias, kind)
@@ -100,7 +100,7 @@ def test_every_task_delivered_twice_at_once_and_again_later_does_nothing_twice(a
         for key in KEYS.values():
             site.press("Run migration", key, any_alias)
         for key in KEYS.values():
-            site.wait_for_status(key, any_alias, seconds=120)
+            site.wait_for_status(key, any_alias, seconds=300)
         proxy.wait_for_late_copies()  # also those that come when all is over
         assert {get_record(key, any_alias).status for key in KEYS.values()} == {states.APPLIED}
     for kind in KEYS:
@@ -134,7 +134,7 @@ def start_and_pause(site: Site, db_alias: str) -> dict[str, Any]:
 
 def check_mapper(site: Site, db_alias: str, rows: int) -> None:
     """Wait for the end, and look that each row was visited once."""
-    site.wait_for_status(KEYS["mapper"], db_alias, seconds=120)
+    site.wait_for_status(KEYS["mapper"], db_alias, seconds=300)
     assert count_visits(db_alias, "mapper") == {1: rows}
 
 

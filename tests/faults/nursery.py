@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PATIENCE_SECONDS = 150.0
+PATIENCE_SECONDS = 300.0
 
 
 class Child:

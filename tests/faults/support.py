@@ -19,7 +19,7 @@ from tests.testapp.models import City
 
 Popen = Callable[..., "subprocess.Popen[str]"]
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 
 
 def make_cities(db_alias: str, count: int) -> None:

@@ -80,7 +80,7 @@ def get_visits(db_alias: str) -> set[int]:
     return set(City.objects.using(db_alias).values_list("visits", flat=True))
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -93,7 +93,7 @@ def wait_for_rows(key: str, db_alias: str, count: int = 1) -> Progress:
     return api.get_progress(key, db_alias)
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 40) -> Answer:
+def finish(process: subprocess.Popen[str], seconds: float = 120) -> Answer:
     """Wait for a process and return what it said."""
     output, _ = process.communicate(timeout=seconds)
     return Answer(process.returncode, output or "")

@@ -187,14 +187,14 @@ class Site:
         lines = _read_lines(self.directory / "halted")
         return [int(pid) for pid, *words in lines if " ".join(words) == place]
 
-    def wait_for(self, is_so: Callable[[], object], *, seconds: float = 60) -> None:
+    def wait_for(self, is_so: Callable[[], object], *, seconds: float = 180) -> None:
         """Return when something is so; fail with the site's log if it takes too long."""
         deadline = time.monotonic() + seconds
         while not is_so():
             assert time.monotonic() < deadline, self.read_log()[-20_000:]
             time.sleep(0.05)
 
-    def wait_for_status(self, key: str, db_alias: str, status: str = states.APPLIED, *, seconds: float = 60) -> None:
+    def wait_for_status(self, key: str, db_alias: str, status: str = states.APPLIED, *, seconds: float = 180) -> None:
         """Return when a record has a status; fail at once if it is FAILED instead."""
 
         def is_there() -> bool:
