@@ -148,6 +148,10 @@ class Queue:
         self.client.pause_queue(name=self.path)
         time.sleep(0.3)  # the emulator looks at a queue's state once a round
 
+    def resume(self) -> None:
+        """Deliver again."""
+        self.client.resume_queue(name=self.path)
+
     def list(self) -> list[Any]:
         """Return the tasks that wait."""
         return list(self.client.list_tasks(parent=self.path))
@@ -388,6 +392,23 @@ def test_a_start_on_a_queue_that_is_not_there_can_be_retried(emulator, queue, se
     assert get_visits("default") == {1}
 
 
+def test_a_start_on_a_queue_that_is_paused_is_refused_and_tasks_of_a_run_are_not(queue):
+    queue.pause()
+    make_cities("default", 3)
+    with pytest.raises(ConfigurationError) as caught:
+        api.start_migration(KEY, actor="tester")
+    assert str(caught.value) == (
+        f"The queue '{queue.path}' is paused, so it delivers nothing. Resume it with 'gcloud tasks queues resume "
+        f"{queue.name} --location={cloudtasks.LOCATION} --project=test'."
+    )
+    assert api.get_record(KEY) is None
+    enqueue()
+    assert len(queue.list()) == 1, "what runs already goes on when the queue does"
+    queue.resume()
+    api.start_migration(KEY, actor="tester")
+    assert api.wait_for_migration(KEY, timeout=60).status == "applied"
+
+
 def test_a_queue_that_cannot_be_reached(monkeypatch):
     monkeypatch.setattr(cloudqueue, "PATIENCE_SECONDS", 1.0)
     monkeypatch.setenv("TASKS_EMULATOR_HOST", f"127.0.0.1:{get_free_port()}")
@@ -409,10 +430,16 @@ class Google:
 
     def __init__(self) -> None:
         import grpc
-        from google.cloud.tasks_v2 import CreateTaskRequest, Task
+        from google.cloud.tasks_v2 import CreateTaskRequest, Task, types
 
         self.troubles: list[tuple[Any, str]] = []
         self.calls = 0
+        self.state: Any = None
+
+        def get_queue(request: Any, context: Any) -> Any:
+            if self.state is None:
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, "No.")
+            return types.Queue(name=request.name, state=self.state)
 
         def create_task(request: Any, context: Any) -> Any:
             self.calls += 1
@@ -423,7 +450,13 @@ class Google:
         handler = grpc.unary_unary_rpc_method_handler(
             create_task, request_deserializer=CreateTaskRequest.deserialize, response_serializer=Task.serialize
         )
-        service = grpc.method_handlers_generic_handler("google.cloud.tasks.v2.CloudTasks", {"CreateTask": handler})
+        asked = grpc.unary_unary_rpc_method_handler(
+            get_queue,
+            request_deserializer=types.GetQueueRequest.deserialize,
+            response_serializer=types.Queue.serialize,
+        )
+        handlers = {"CreateTask": handler, "GetQueue": asked}
+        service = grpc.method_handlers_generic_handler("google.cloud.tasks.v2.CloudTasks", handlers)
         self.server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
         self.server.add_generic_rpc_handlers((service,))
         self.port = self.server.add_insecure_port("127.0.0.1:0")
@@ -468,6 +501,32 @@ def test_what_stays_is_told_at_once_with_the_way_out(status, said, sentence, goo
     with pytest.raises(BackendUnreachable, match=sentence):
         enqueue()
     assert google.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        ("DISABLED", r"is disabled, .* queue\.yaml .* Name it in queue\.yaml and deploy that"),
+        ("PAUSED", r"is paused, .*gcloud tasks queues resume default"),
+    ],
+)
+def test_the_state_of_a_queue_is_told_where_it_can_be_asked(state, sentence, google):
+    import grpc
+    from google.cloud.tasks_v2 import types
+
+    google.state = types.Queue.State[state]
+    google.troubles = [(grpc.StatusCode.FAILED_PRECONDITION, "The queue cannot take it.")]
+    with pytest.raises(BackendUnreachable, match=sentence):
+        enqueue()
+    with pytest.raises(ConfigurationError, match=sentence):
+        api.start_migration(KEY, actor="tester")
+    assert api.get_record(KEY) is None
+
+
+def test_where_the_state_may_not_be_asked_a_start_goes_on(google):
+    make_cities("default", 3)
+    api.start_migration(KEY, actor="tester")
+    assert api.get_record(KEY) is not None
 
 
 def test_over_http_another_role_is_missing(google, settings):

@@ -79,6 +79,31 @@ class CloudQueue(NamedTuple):
             cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
             raise BackendUnreachable(self.explain(cause)) from error
 
+    def find_stop(self) -> str:
+        """Return a sentence if the queue is paused or disabled, and an empty string if it is not, or may not be asked.
+
+        That takes the permission ``cloudtasks.queues.get``, which ``roles/cloudtasks.viewer`` has.
+        """
+        from google.api_core import exceptions
+        from google.auth.exceptions import GoogleAuthError
+        from google.cloud.tasks_v2 import Queue
+
+        try:
+            state = get_client().get_queue(name=self.path, retry=None, timeout=ATTEMPT_SECONDS).state
+        except (exceptions.GoogleAPIError, GoogleAuthError):
+            return ""
+        if state == Queue.State.PAUSED:
+            return (
+                f"The queue '{self.path}' is paused, so it delivers nothing. Resume it with 'gcloud tasks queues "
+                f"resume {self.name} --location={self.location} --project={self.project}'."
+            )
+        if state == Queue.State.DISABLED:
+            return (
+                f"The queue '{self.path}' is disabled, because a queue.yaml was deployed that does not name it. Name "
+                "it in queue.yaml and deploy that again."
+            )
+        return ""
+
     def explain(self, error: BaseException) -> str:
         """Return one sentence with the way out.
 
@@ -88,6 +113,8 @@ class CloudQueue(NamedTuple):
         from google.api_core import exceptions
         from google.auth.exceptions import GoogleAuthError
 
+        if isinstance(error, exceptions.FailedPrecondition) and (stop := self.find_stop()):
+            return stop
         sentences = (
             (
                 # Cloud Tasks says "Queue does not exist." as a failed precondition.

@@ -65,10 +65,10 @@ class CloudTasksBackend(BaseBackend):
         return self.deadline * SHARE_OF_DEADLINE
 
     def check_launch(self, db_alias: str, *, origin: str) -> None:
-        """Refuse a launch while a setting or our URL is missing."""
-        for fault in find_missing_settings():
-            raise ConfigurationError(fault)
-        get_task_path()
+        """Refuse a launch while a setting or our URL is missing, or the queue is known to deliver nothing."""
+        _check_settings()
+        if stop := self.queue.find_stop():
+            raise ConfigurationError(stop)
 
     def enqueue(
         self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0, name: str = ""
@@ -79,7 +79,7 @@ class CloudTasksBackend(BaseBackend):
             ConfigurationError: A setting or our URL is missing.
             BackendUnreachable: The queue did not take it; within a transaction, its commit raises this.
         """
-        self.check_launch(db_alias, origin="worker")
+        _check_settings()
         message = self._make_message(task, arguments, timedelta(seconds=delay_seconds), name)
         transaction.on_commit(partial(self.queue.add, message), using=db_alias)
 
@@ -112,6 +112,12 @@ class CloudTasksBackend(BaseBackend):
         version = self.params.get("version") or (os.environ.get("GAE_VERSION", "") if service == here else "")
         routing = {"service": service, "version": "" if task == WATCH else version}
         return {part: value for part, value in routing.items() if value}
+
+
+def _check_settings() -> None:
+    for fault in find_missing_settings():
+        raise ConfigurationError(fault)
+    get_task_path()
 
 
 def _address(path: str) -> dict[str, Any]:

@@ -111,8 +111,10 @@ class DjangaeBackend(BaseBackend):
         transaction.on_commit(send, using=db_alias)
 
     def check_launch(self, db_alias: str, *, origin: str) -> None:
-        """Refuse what djangae would only tell with a traceback."""
+        """Refuse what djangae would only tell with a traceback, and a queue that is known to deliver nothing."""
         check_setup()
+        if stop := _get_queue(self._defer_kwargs.get("_queue") or self.queue_name).find_stop():
+            raise ConfigurationError(stop)
 
     def _route(self, task: str) -> dict[str, Any]:
         """Return where the task goes: shards stay with the code that they began with, watching outlives a deploy."""
@@ -252,6 +254,9 @@ def _send(task: str, arguments: str, options: dict[str, Any], delay: timedelta) 
         logger.debug("%s is on the queue already.", task)
     except (exceptions.GoogleAPIError, GoogleAuthError, OSError) as error:
         cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
-        project = import_module("djangae.tasks").cloud_tasks_project()
-        queue = CloudQueue(project, _get_location(), options["_queue"] or DEFAULT_QUEUE)
-        raise BackendUnreachable(queue.explain(cause)) from error
+        raise BackendUnreachable(_get_queue(options["_queue"]).explain(cause)) from error
+
+
+def _get_queue(name: str | None) -> CloudQueue:
+    project = import_module("djangae.tasks").cloud_tasks_project()
+    return CloudQueue(project, _get_location(), name or DEFAULT_QUEUE)
