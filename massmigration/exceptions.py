@@ -21,6 +21,7 @@
     ├── WaitTimedOut              waiting ended before the migration did
     ├── VersionReplaced           the run is worked with another version of the file than this process has
     ├── FenceLost                 another worker, or a person, took the shard away
+    ├── WorkersLost               worker after worker was lost at the same object or step
     └── RetryLater                raised by authors: rest this shard for a while
 """
 
@@ -155,6 +156,10 @@ class FenceLost(MassMigrationError):
     """This worker no longer holds the shard, so what it did was rolled back."""
 
 
+class WorkersLost(MassMigrationError):
+    """Worker after worker was lost at the same object or step; it is not tried again until somebody retries."""
+
+
 class RetryLater(MassMigrationError):
     """Raise it in an operation to rest the shard; it counts no failure.
 
@@ -181,6 +186,8 @@ def check_rest(seconds: object) -> float:
     sentence = f"RetryLater takes a number of seconds from 0 to {LONGEST_REST_SECONDS} (30 days), not {seconds!r:.60}."
     if isinstance(seconds, bool) or not isinstance(seconds, (Real, Decimal)):
         raise TypeError(sentence)
-    if not 0 <= seconds <= LONGEST_REST_SECONDS:  # not a number is neither
+    # Compared before it is converted, because a large whole number is no float; and NaN is neither.
+    is_within: bool = 0 <= seconds <= LONGEST_REST_SECONDS  # type: ignore[operator]  # numbers.Real knows int, mypy not
+    if not is_within:
         raise ValueError(sentence)
     return float(seconds)

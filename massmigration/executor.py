@@ -206,7 +206,13 @@ def _go_on(
         shards = recorder.get_shards(record.attempt_uuid, db_alias)
         if action == "retry":
             open_failed(migration, record, shards, db_alias)
-        recorder.free_shards(record.attempt_uuid, db_alias, only_expired=action == "recover", shards=shards)
+        recorder.free_shards(
+            record.attempt_uuid,
+            db_alias,
+            only_expired=action == "recover",
+            forgets_takeovers=action == "retry",
+            shards=shards,
+        )
         versions.adopt(record.attempt_uuid, db_alias, author)
 
     recorder.check_seen(recorder.get_record(migration.key, db_alias), seen, migration.key, db_alias, action)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import uuid
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -17,7 +16,7 @@ from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine import slice as slices
 from massmigration.engine.finish import make_finish_if_due
-from massmigration.engine.leases import claim, get_max_workers, is_claimable, make_worker_name, release
+from massmigration.engine.leases import claim, get_max_workers, give_back, is_claimable, make_worker_name, release
 from massmigration.engine.lines import get_fields
 from massmigration.engine.sharding import split_largest
 from massmigration.exceptions import LoadError
@@ -62,8 +61,7 @@ def run_shard(shard_id: str, db_alias: str) -> None:
             return
         outcome = slices.Slice(shard, migration, db_alias, seconds=backend.slice_seconds).run()
     except Exception:
-        with suppress(Exception):  # the task is delivered again, and shall not find its own lease
-            release(shard, db_alias)
+        give_back(shard, db_alias)  # the task is delivered again, and shall not find its own lease
         raise
     for next_shard in _find_next(shard, migration, db_alias, outcome):
         # By the visit before it, too: a queue goes on refusing the name of a task that was turned away.

@@ -48,8 +48,8 @@ class BatchRunner:
         self.db_alias = kind.db_alias
         self.pacer: Pacer = kind.make_pacer(shard)
         self._batch: Batch | None = None
-        self._isolation = Isolation(kind, shard)
-        if shard.batch_size is not None and shard.batch_size < self.pacer.size:
+        self._isolation = Isolation(kind, shard, self.pacer.size)
+        if self._isolation.limit is None and shard.batch_size is not None and shard.batch_size < self.pacer.size:
             self._isolation.limit = shard.batch_size
 
     def run(self) -> bool:
@@ -81,6 +81,8 @@ class BatchRunner:
                     raise
             except RowsAhead as ahead:
                 self._settle(ahead)
+            except ObjectFailed:
+                raise
             except Exception as error:
                 if self._is_done(error):
                     return True
@@ -98,11 +100,12 @@ class BatchRunner:
 
         An operation that asks for rest after so many calls would never commit anything in batches of more objects.
         """
-        if self._isolation.limit is not None:
+        if self._isolation.limit is not None and not self._isolation.singles_left:
             self.shard.batch_size = max(1, self._isolation.limit // 2)
 
     def _attempt(self) -> bool:
         started_at = time.monotonic()
+        self._isolation.blame(self.pacer)
         limit = self._isolation.limit or self.pacer.size
         for visit in range(REVISITS + 1):
             self.kind.insists = visit == REVISITS and not self.kind.is_document
@@ -121,7 +124,7 @@ class BatchRunner:
         if batch.cursor is None:
             return False
         self.kind.note_commit(batch)
-        if not self._isolation.widen(limit, self.pacer.size):
+        if not self._isolation.widen(limit, self.pacer.size, len(batch.objects)):
             self.pacer.note_batch(len(batch.objects), time.monotonic() - started_at)
         if batch.rest is not None:
             self._batch = None
@@ -240,6 +243,7 @@ class BatchRunner:
             "left_matching": self.shard.left_matching + written.left_matching,
             "batches": self.shard.batches + 1,
             "retries": 0,
+            "takeovers": self._isolation.get_takeovers(len(batch.objects)),
             "batch_size": self.pacer.size,
             "rate": self.pacer.rate,
             "last_progress_at": timezone.now(),
@@ -305,11 +309,12 @@ class BatchRunner:
         Raises:
             FenceLost: The shard is another worker's.
         """
+        takeovers = self._isolation.get_takeovers(1)
 
         def write() -> None:
             failed.failure.is_passed = True
             recorder.keep_failure(failed.failure, self.db_alias)
-            recorder.advance_shard(self.shard, self.db_alias, cursor=failed.cursor)
+            recorder.advance_shard(self.shard, self.db_alias, cursor=failed.cursor, takeovers=takeovers)
 
         try:
             run_write(self.db_alias, write)
@@ -317,5 +322,5 @@ class BatchRunner:
             if not self._is_still_mine():
                 raise
             return False
-        self.shard.cursor = failed.cursor
+        self.shard.cursor, self.shard.takeovers = failed.cursor, takeovers
         return True

@@ -123,6 +123,10 @@ class Kind:
         """Read the next batch of at most ``limit`` objects behind the shard's cursor."""
         raise NotImplementedError
 
+    def peek(self, shard: MigrationShard, pacer: Pacer) -> Batch:
+        """Find the next object behind the shard's cursor, for its key; it may be what kills those who read it."""
+        return self.fetch(shard, pacer, 1)
+
     def operate(self, batch: Batch) -> None:
         """Call the author's operation."""
         raise NotImplementedError

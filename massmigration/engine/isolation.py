@@ -7,6 +7,8 @@ from typing import Final
 
 from massmigration.engine.behaviour import Batch, Kind
 from massmigration.engine.failures import get_repr, is_passing, make_failure
+from massmigration.engine.pacing import Pacer
+from massmigration.engine.takeovers import SINGLES_AFTER, is_found, is_searching, make_error
 from massmigration.exceptions import InvalidDefinition, RetryLater
 from massmigration.models import MigrationFailure, MigrationShard
 from massmigration.redaction import cut, describe
@@ -46,20 +48,24 @@ class ObjectFailed(Exception):
 
 
 class Isolation:
-    """How large the batches of a shard may be, after one of them has failed.
+    """How large the batches of a shard may be, after one of them has failed or has lost its worker.
 
     Attributes:
         limit: So many objects at most; None while nothing is wrong.
+        singles_left: How many objects are still to be worked one by one, because workers were lost at one of them.
 
     Args:
         kind: The migration's behaviour.
         shard: As this worker holds it.
+        size: How large batches are while nothing is wrong.
     """
 
-    def __init__(self, kind: Kind, shard: MigrationShard) -> None:
+    def __init__(self, kind: Kind, shard: MigrationShard, size: int) -> None:
         self.kind = kind
         self.shard = shard
-        self.limit: int | None = None
+        # The batches at which workers were lost may have grown once since the shard was told their size.
+        self.singles_left = 2 * size + 1 if is_searching(shard) and kind.isolates else 0
+        self.limit: int | None = 1 if self.singles_left else None
         self._suspect: tuple[str | None] | None = None  # the cursor behind which a single object has raised once
 
     def make_room(self, batch: Batch | None) -> bool:
@@ -69,17 +75,47 @@ class Isolation:
         self.limit = batch.worked or len(batch.objects) // 2
         return True
 
-    def widen(self, limit: int, size: int) -> bool:
+    def get_takeovers(self, count: int) -> int:
+        """Return how many lost workers the shard is to remember once ``count`` more objects are done.
+
+        None, except where the object that they were lost at may still lie ahead: then batches stay single objects.
+        """
+        return SINGLES_AFTER if self.singles_left > count else 0
+
+    def widen(self, limit: int, size: int, count: int) -> bool:
         """After a batch that went well, allow a larger one; return whether there was a limit.
 
         Args:
             limit: How large the batch was allowed to be.
             size: How large batches are while nothing is wrong.
+            count: How many objects it had.
         """
         if self.limit is None:
             return False
+        self.singles_left -= min(count, self.singles_left)
+        if self.singles_left:
+            self.limit = 1
+            return True
         self.limit = min(limit * 2, size) if limit < size else None
         return True
+
+    def blame(self, pacer: Pacer) -> None:
+        """Look whether workers were lost at the next object; it is not worked again then, nor even read.
+
+        Args:
+            pacer: The shard's.
+
+        Raises:
+            ObjectFailed: They were.
+        """
+        if not (is_found(self.shard) and self.kind.isolates):
+            return
+        batch = self.kind.peek(self.shard, pacer)
+        self.kind.note_error()
+        if not batch.objects:  # it was deleted meanwhile
+            return
+        error = make_error(self.shard, f"at the object with key {batch.keys(0)}")
+        raise ObjectFailed(make_failure(self.shard, batch.keys(0), "", error), batch.cursor) from error
 
     def narrow(self, batch: Batch | None, error: Exception) -> None:
         """After an error, make the next batch smaller, down to a single object.

@@ -32,6 +32,9 @@ SHORTEST_CLAIM_DELAY: Final = 0.5
 LONGEST_CLAIM_DELAY: Final = 8.0
 """Seconds at most between two tries to take a shard that others want as well; Firestore's locks are held for some."""
 
+GIVE_BACK_SECONDS: Final = 8.0
+"""For how long a worker of a queue tries to hand its shard back to a database that does not answer."""
+
 
 def make_worker_name() -> str:
     """Return a name for this process that no other worker has."""
@@ -119,7 +122,13 @@ def _take_unless_moved(
 
 
 def release(
-    shard: MigrationShard, db_alias: str, *, rest_seconds: float = 0, waiting_for: str = "", rests: int | None = None
+    shard: MigrationShard,
+    db_alias: str,
+    *,
+    rest_seconds: float = 0,
+    waiting_for: str = "",
+    rests: int | None = None,
+    is_loss: bool = False,
 ) -> None:
     """Hand a shard back, so that any worker may go on from its cursor.
 
@@ -129,7 +138,9 @@ def release(
         rest_seconds: For how long nobody shall take it.
         waiting_for: Why it rests.
         rests: How often it has rested in a row for trouble that passes; None: as often as before.
+        is_loss: Whether this worker counts as lost.
     """
+    loss = {"takeovers": (shard.takeovers or 0) + 1} if is_loss else {}
     not_before = timezone.now() + timedelta(seconds=rest_seconds) if rest_seconds else None
     try:
         run_write(
@@ -145,10 +156,34 @@ def release(
                 waiting_for=waiting_for[:255],
                 retries=shard.retries if rests is None else rests,
                 batch_size=shard.batch_size,
+                **loss,
             ),
         )
     except FenceLost:
         logger.debug("Shard %s had been taken over before it was handed back.", shard.pk)
+
+
+def give_back(shard: MigrationShard, db_alias: str) -> None:
+    """Hand a shard back after an error, also when the database breaks connections or restarts.
+
+    A worker that only lost its database is not to be counted as lost. If the database stays away for longer than
+    ``GIVE_BACK_SECONDS``, the lease runs out.
+
+    Args:
+        shard: As this worker holds it.
+        db_alias: The database.
+    """
+    deadline = time.monotonic() + GIVE_BACK_SECONDS
+    while True:
+        connections[db_alias].close_if_unusable_or_obsolete()
+        try:
+            release(shard, db_alias)
+            return
+        except Exception as error:
+            if time.monotonic() > deadline:
+                logger.debug("Shard %s was not handed back: %s", shard.pk, error)
+                return
+            time.sleep(SHORTEST_CLAIM_DELAY)
 
 
 class Heartbeat:

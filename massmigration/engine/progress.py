@@ -38,6 +38,7 @@ class ShardProgress:
     lease_expires_at: datetime.datetime | None
     waiting_for: str
     is_live: bool = False
+    takeovers: int | None = None
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,29 @@ class QuerysetKind(Kind):
         cursor = None if last is None else codec.encode(last)
         return self._make_batch(reading.rows, cursor)
 
+    def peek(self, shard: MigrationShard, pacer: Pacer) -> Batch:
+        """Find the key of the next matching row, and read nothing else of it."""
+        codec = self.table.codec
+        if shard.payload is not None:
+            number, listed = json.loads(shard.cursor or "0"), shard.payload["keys"]
+            return Batch(listed[number : number + 1], json.dumps(number + 1), lambda index: str(listed[number]))
+        after = shard.cursor if shard.cursor is not None else shard.lower
+        keys = KeyRange(
+            None if after is None else codec.decode(after), None if shard.upper is None else codec.decode(shard.upper)
+        )
+        while True:
+            end = self.table.find_window_end(keys, pacer.window) if self.table.has_windows else None
+            reading = self.table.read_keys(keys if end is None else KeyRange(keys.after, end), 1, lock=False)
+            if reading.rows:
+                return self._make_nameplate(reading.rows[0])
+            if end is None:
+                return Batch([], None, json.dumps)
+            keys = KeyRange(end, keys.upto)
+
+    def _make_nameplate(self, key: Any) -> Batch:
+        encoded = self.table.codec.encode(key)
+        return Batch([key], encoded, lambda index: encoded)
+
     def _fetch_listed(self, shard: MigrationShard, listed: list[str]) -> Batch:
         number = 0 if shard.cursor is None else json.loads(shard.cursor)
         if number >= len(listed):

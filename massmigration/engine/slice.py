@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
+from django.db import connections
 from django.utils import timezone
 
 from massmigration import clock, logs, record_cache, recorder, states
@@ -26,7 +28,8 @@ from massmigration.engine.lines import SliceLines, get_fields
 from massmigration.engine.methods import check_methods
 from massmigration.engine.planning import run_plan
 from massmigration.engine.refusals import FinishRefused
-from massmigration.exceptions import FenceLost, RetryLater, check_rest
+from massmigration.engine.takeovers import check_takeovers
+from massmigration.exceptions import FenceLost, RetryLater, WorkersLost, check_rest
 from massmigration.models import MigrationFailure, MigrationShard
 from massmigration.recorder import Author
 from massmigration.redaction import describe
@@ -87,14 +90,26 @@ class Slice:
         try:
             outcome, extra = self._visit()
         except BaseException as error:
+            if not isinstance(error, Exception):
+                self._leave()
             self._lines.end(BROKEN_OFF, level=logging.WARNING, detail=describe(error))
             raise
         self._lines.end(outcome, **extra)
         return outcome
 
+    def _leave(self) -> None:
+        """Hand the shard back because the process is told to end in the middle of a call, as by SystemExit.
+
+        That may be the author's code or somebody outside, so it counts as a worker that was lost, and blames nothing.
+        """
+        with suppress(Exception):  # else the lease runs out, and is counted by the one who takes it over
+            connections[self.db_alias].close_if_unusable_or_obsolete()
+            release(self.shard, self.db_alias, is_loss=True)
+
     def _visit(self) -> tuple[str, dict[str, Any]]:
         """Work on the shard and return how the visit ended, and what its log line says of that."""
         try:
+            check_takeovers(self.shard, self.migration)
             self.migration = make_own(self.migration)
             check_attributes(self.migration)  # also here, because a deploy may have changed them
             check_methods(self.migration)
@@ -118,7 +133,7 @@ class Slice:
             failure = failed.failure
             cause = failed.__cause__ or failed
             sentence = describe(cause)
-            if failure.object_key is not None:
+            if failure.object_key is not None and not isinstance(cause, WorkersLost):
                 sentence += f" (object '{failure.object_repr}' with key {failure.object_key})"
             return self._fail(states.OPERATION_ERROR, sentence, cause, failure), {}
         except Exception as error:
@@ -207,6 +222,7 @@ class Slice:
                 status=MigrationShard.DONE,
                 worker="",
                 **clock.NO_LEASE,
+                takeovers=0,
                 finished_at=timezone.now(),
             ),
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.core.checks import Tags
@@ -29,19 +30,43 @@ class MassMigrationCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command, and turn our errors into one sentence and an exit code."""
         try:
-            return super().execute(*args, **options)
+            with _escaping(options):
+                return super().execute(*args, **options)
         except MassMigrationError as error:
             raise CommandError(flatten(get_message(error)), returncode=exits.of_error(error)) from error
         except DatabaseError as error:  # whose traceback would show what the database adds; --traceback does
             raise CommandError(f"The database failed: {flatten(describe(error))}") from error
+        except exits.Leave:
+            raise
+        except SystemExit as error:  # whatever code it asks for: 0 would say that all is well
+            raise exits.break_off(
+                f"The command was broken off by {describe(error)}, raised in a migration's code or by a signal handler "
+                "of the site. Look for sys.exit() there."
+            ) from error
         except KeyboardInterrupt:
             self.stderr.write("")
-            sys.exit(exits.INTERRUPTED)
+            raise exits.Leave(exits.INTERRUPTED) from None
 
     def leave(self, code: int) -> None:
         """End the command with an exit code; 0 returns."""
         if code:
-            sys.exit(code)
+            raise exits.Leave(code)
+
+
+@contextmanager
+def _escaping(options: dict[str, Any]) -> Iterator[None]:
+    """Have outputs escape the characters that their encoding does not know, instead of refusing the whole line."""
+    outputs = [options.get("stdout") or sys.stdout, options.get("stderr") or sys.stderr]
+    before = [(output, output.errors) for output in outputs if isinstance(output, io.TextIOWrapper)]
+    for output, _ in before:
+        with suppress(OSError, ValueError):
+            output.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for output, errors in before:
+            with suppress(OSError, ValueError):
+                output.reconfigure(errors=errors)
 
 
 def add_actor_argument(parser: argparse.ArgumentParser) -> None:

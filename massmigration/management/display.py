@@ -52,8 +52,11 @@ class Display:
         if self._write is None:
             return
         try:
-            self._write(line)
-        except OSError:
+            try:
+                self._write(line)
+            except UnicodeEncodeError as error:
+                self._write(line.encode(error.encoding, "backslashreplace").decode(error.encoding))
+        except (OSError, ValueError):  # gone, or closed
             self._write = None
             _drop_output()
 

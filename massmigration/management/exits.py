@@ -27,6 +27,11 @@ STOPPED: Final = 3
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
+
+class Leave(SystemExit):
+    """How our own commands end with an exit code, so that it is not taken for a SystemExit of an author's code."""
+
+
 _OF_ERROR: Final[tuple[tuple[type[MassMigrationError], int], ...]] = (
     (DependencyNotApplied, STOPPED),
     (VersionReplaced, STOPPED),
@@ -54,6 +59,11 @@ def of_error(error: MassMigrationError) -> int:
 def combine(codes: list[int]) -> int:
     """Return the exit code of several migrations: a failure outweighs a wait, a wait outweighs success."""
     return next((code for code in (FAILED, USAGE, STOPPED) if code in codes), APPLIED)
+
+
+def break_off(sentence: str) -> CommandError:
+    """Return the error for what ended a command in the middle, whatever exit code that asked for: 1."""
+    return CommandError(sentence, returncode=FAILED)
 
 
 def refuse(sentence: str) -> CommandError:

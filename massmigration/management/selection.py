@@ -174,4 +174,4 @@ def ask(question: str, *, interactive: bool, stdin: Any, what: str) -> bool:
         return False
     except KeyboardInterrupt:
         sys.stdout.write("\nNothing was changed.\n")
-        sys.exit(exits.INTERRUPTED)
+        raise exits.Leave(exits.INTERRUPTED) from None

@@ -15,7 +15,7 @@ from massmigration.exceptions import BackendUnreachable
 
 POLL_SECONDS: Final = 0.1
 PATIENCE: Final = 5
-"""So many processes in a row may die before one of them has moved a row."""
+"""How many processes more than there are workers may die in a row before any of them has got anywhere."""
 
 
 class WorkerPool:
@@ -39,24 +39,25 @@ class WorkerPool:
         self._say = say
         self._children: list[subprocess.Popen[bytes]] = []
         self._deaths = 0
-        self._processed = 0
+        self._sign: object = None
 
     def start(self) -> None:
         """Start all workers."""
         for _ in range(self._count):
             self._start_one()
 
-    def tend(self, processed: int) -> None:
+    def tend(self, sign: object) -> None:
         """Replace workers that ended although there is work; to be called only while there is.
 
         Args:
-            processed: How many rows are done by now.
+            sign: Changes whenever the run gets on, or counts a worker as lost: it is the engine then that ends a run
+                whose workers are lost again and again.
 
         Raises:
-            BackendUnreachable: They keep dying without moving a row.
+            BackendUnreachable: They keep dying, and nothing gets on.
         """
-        if processed > self._processed:
-            self._deaths, self._processed = 0, processed
+        if sign != self._sign:
+            self._deaths, self._sign = 0, sign
         for child in list(self._children):
             code = child.poll()
             if code is None:
@@ -64,7 +65,7 @@ class WorkerPool:
             self._children.remove(child)
             self._deaths += 1
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            if self._deaths > PATIENCE:
+            if self._deaths > PATIENCE + self._count:
                 raise BackendUnreachable(
                     f"The worker processes keep ending before they have moved a row; the last one {how}. See "
                     f"{self._log_path}, then go on with massmigrate."

@@ -15,13 +15,13 @@ from massmigration.backends.local import make_worker_command
 from massmigration.backends.logfiles import make_log_path
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import IllegalMove, MassMigrationError
-from massmigration.management import wording
+from massmigration.management import exits, wording
 from massmigration.management.display import Display
 from massmigration.management.interrupts import Interrupts
 from massmigration.management.presence import get_others, get_wait_note, has_own
 from massmigration.management.watching import POLL_SECONDS, poll
 from massmigration.management.workers import WorkerPool
-from massmigration.redaction import get_message
+from massmigration.redaction import describe, get_message
 
 
 class Work:
@@ -67,6 +67,7 @@ class Work:
 
         Raises:
             MassMigrationError: The database failed.
+            CommandError: Something that is no Exception, such as SystemExit, was raised while it worked.
         """
         self._look()
         try:
@@ -87,6 +88,16 @@ class Work:
                 key=self._migration.key,
                 db_alias=self._db_alias,
             ) from error
+        except BaseException as error:
+            is_ours = isinstance(error, KeyboardInterrupt) and self._interrupts.is_interrupted
+            if isinstance(error, Exception) or is_ours:
+                raise
+            command = wording.make_command("massmigrate", self._migration.key, self._db_alias)
+            raise exits.break_off(
+                f"{self._migration.key} was broken off on database '{self._db_alias}' by {describe(error)}, raised in "
+                f"its own code or by a signal handler of the site. The batch in hand was rolled back. To continue: "
+                f"{command}"
+            ) from error
 
     def work_with_children(self, count: int) -> None:
         """Have child processes work until the migration ends, and see to it that they end with this command.
@@ -106,7 +117,8 @@ class Work:
 
         def look(progress: Progress) -> None:
             if progress.attempt_uuid == str(attempt_uuid):
-                pool.tend(progress.processed or 0)
+                takeovers = sum(shard.takeovers or 0 for shard in progress.shard_rows)
+                pool.tend((progress.processed, progress.failed, takeovers))
             self._note_workers(progress, pool.pids)
             self._display.show(progress, self._unit)
 
@@ -158,7 +170,7 @@ class Work:
         if now - self._looked_at < POLL_SECONDS:
             return
         self._looked_at = now
-        with suppress(DatabaseError, InterfaceError, OSError):
+        with suppress(Exception):
             progress = api.get_progress(self._migration, self._db_alias)
             self._note_workers(progress, ())
             if progress.status in states.ACTIVE:

@@ -71,6 +71,7 @@ def pass_by(shard: MigrationShard, cursor: str, db_alias: str) -> bool:
         "worker": "",
         **clock.NO_LEASE,
         "retries": 0,
+        "takeovers": 0,
         "enqueued_at": timezone.now(),
     }
     return bool(update_if(rows, failed, ready))

@@ -90,7 +90,12 @@ def delete_shards(attempt_uuid: uuid.UUID | None, db_alias: str) -> None:
 
 
 def free_shards(
-    attempt_uuid: uuid.UUID, db_alias: str, *, only_expired: bool = False, shards: Sequence[MigrationShard] = ()
+    attempt_uuid: uuid.UUID,
+    db_alias: str,
+    *,
+    only_expired: bool = False,
+    forgets_takeovers: bool = False,
+    shards: Sequence[MigrationShard] = (),
 ) -> int:
     """Take all shards that are not done from their workers, whose commits are refused then, and wake those that rest.
 
@@ -98,18 +103,24 @@ def free_shards(
         attempt_uuid: The attempt.
         db_alias: The database.
         only_expired: Leave shards alone whose worker's lease has not run out.
+        forgets_takeovers: Whether the workers that were lost are counted from nothing; else one whose lease has run
+            out is one more.
         shards: All shards of the attempt, if they were read in this transaction: a document store cannot be asked
             again once one of them was written.
 
     Returns:
         How many shards were taken from a worker, or had failed, and are ready again.
     """
+    shards = shards or get_shards(attempt_uuid, db_alias)
     rows = MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
-    if is_document_store(db_alias) or only_expired:
-        shards = shards or get_shards(attempt_uuid, db_alias)
-    if is_document_store(db_alias):
-        rows = _select([shard.pk for shard in shards if shard.status != MigrationShard.DONE], db_alias)
-    awake = {"not_before": None, "waiting_for": "", "enqueued_at": timezone.now()}
+    lost = [shard for shard in shards if _has_lost_worker(shard, db_alias)]
+    if is_document_store(db_alias):  # which does not find again, in this transaction, what it has just written
+        done_with = {shard.pk for shard in lost}
+        open_ids = [shard.pk for shard in shards if shard.status != MigrationShard.DONE]
+        rows = _select([shard_id for shard_id in open_ids if shard_id not in done_with], db_alias)
+    awake: dict[str, Any] = {"not_before": None, "waiting_for": "", "enqueued_at": timezone.now()}
+    if forgets_takeovers:
+        awake["takeovers"] = 0
     update_if(rows, {"status": MigrationShard.READY}, awake)
     freed = {
         "fence": F("fence") + 1,
@@ -119,15 +130,20 @@ def free_shards(
         **clock.NO_LEASE,
         **awake,
     }
-    if not only_expired:
-        return update_if(rows, {"status__in": [MigrationShard.RUNNING, MigrationShard.FAILED]}, freed)
-    held = [shard for shard in shards if shard.status == MigrationShard.RUNNING]
-    return sum(_free_if_unrenewed(shard, db_alias, freed) for shard in held if not clock.is_leased(shard, db_alias))
+    count = sum(_free_lost(shard, db_alias, freed) for shard in lost)
+    if only_expired:
+        return count
+    return count + update_if(rows, {"status__in": [MigrationShard.RUNNING, MigrationShard.FAILED]}, freed)
 
 
-def _free_if_unrenewed(shard: MigrationShard, db_alias: str, freed: dict[str, Any]) -> int:
+def _has_lost_worker(shard: MigrationShard, db_alias: str) -> bool:
+    return shard.status == MigrationShard.RUNNING and not clock.is_leased(shard, db_alias)
+
+
+def _free_lost(shard: MigrationShard, db_alias: str, freed: dict[str, Any]) -> int:
+    """Free a shard whose lease was not renewed since it was read, and count its worker as lost."""
     unrenewed = {"status": shard.status, "fence": shard.fence, "lease_expires_at": shard.lease_expires_at}
-    return update_if(_select([shard.pk], db_alias), unrenewed, freed)
+    return update_if(_select([shard.pk], db_alias), unrenewed, {"takeovers": (shard.takeovers or 0) + 1, **freed})
 
 
 def open_again(shard_ids: list[str], db_alias: str) -> None:
@@ -138,6 +154,7 @@ def open_again(shard_ids: list[str], db_alias: str) -> None:
         "worker": "",
         **clock.NO_LEASE,
         "finished_at": None,
+        "takeovers": 0,
         "enqueued_at": timezone.now(),
     }
     update_if(_select(shard_ids, db_alias), {}, fields)
@@ -176,6 +193,8 @@ def claim_shard(
 ) -> bool:
     """Try to take a shard that is ready or whose lease has run out; raise its fence if so.
 
+    One whose lease has run out has lost its worker, which is counted in ``takeovers``.
+
     Args:
         shard: As it was read; updated in place on success.
         db_alias: The database.
@@ -189,7 +208,7 @@ def claim_shard(
     """
     if max_workers is not None and _count_others(shard, db_alias) >= max_workers:
         return False
-    fields = {
+    fields: dict[str, Any] = {
         "fence": shard.fence + 1,
         "status": MigrationShard.RUNNING,
         "worker": clean(worker),
@@ -199,7 +218,10 @@ def claim_shard(
     }
     if pattern is not None and shard.batch_size is None:
         fields |= {"batch_size": pattern.batch_size, "rate": pattern.rate}
-    expected = {"fence": shard.fence, "status__in": [MigrationShard.READY, MigrationShard.RUNNING]}
+    expected: dict[str, Any] = {"fence": shard.fence, "status": shard.status}
+    if shard.status == MigrationShard.RUNNING:
+        expected["cursor"] = shard.cursor  # a worker that has moved it meanwhile is not lost
+        fields["takeovers"] = (shard.takeovers or 0) + 1
     if not update_if(_select([shard.pk], db_alias), expected, fields):
         return False
     shard.refresh_from_db(using=db_alias)

@@ -1,0 +1,70 @@
+"""Workers that are lost in a row at the same place: first one object at a time, then the object is to blame."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from massmigration.definitions.base import BaseMigration, QuerysetMigration
+from massmigration.definitions.simple import SimpleMigration
+from massmigration.engine.kinds import get_kind
+from massmigration.exceptions import WorkersLost
+from massmigration.models import MigrationShard
+
+SINGLES_AFTER: Final = 3
+"""How many workers may be lost before batches are single objects, to find the one at which they are lost."""
+
+BLAMED_AFTER: Final = 6
+"""How many may be lost before that object becomes a failure without being worked again."""
+
+GIVEN_UP_AFTER: Final = 12
+"""How many may be lost where there is no object: planning, the end, ``launch()`` and a ``SimpleMigration``."""
+
+
+def is_searching(shard: MigrationShard) -> bool:
+    """Return whether the shard has lost so many workers that its objects are worked one by one."""
+    return (shard.takeovers or 0) >= SINGLES_AFTER
+
+
+def is_found(shard: MigrationShard) -> bool:
+    """Return whether the next object of the shard is to blame for the workers that were lost."""
+    return (shard.takeovers or 0) >= BLAMED_AFTER
+
+
+def check_takeovers(shard: MigrationShard, migration: BaseMigration) -> None:
+    """Raise WorkersLost if the shard has lost so many workers that none is to try again.
+
+    Args:
+        shard: As this worker has just claimed it.
+        migration: The definition.
+    """
+    has_objects = shard.kind == MigrationShard.RANGE and not isinstance(migration, SimpleMigration)
+    # One more worker than the object may take was lost while it looked for the object's key.
+    if (shard.takeovers or 0) >= (BLAMED_AFTER + 1 if has_objects else GIVEN_UP_AFTER):
+        raise make_error(shard, _describe_place(shard, migration))
+
+
+def make_error(shard: MigrationShard, place: str) -> WorkersLost:
+    """Return the error that says how often workers were lost, and where.
+
+    Args:
+        shard: As its worker holds it.
+        place: Such as ``"at the object with key 7"``.
+    """
+    return WorkersLost(
+        f"{shard.takeovers} workers in a row were lost {place}: each was killed (for taking too much memory, for "
+        "example), crashed, was stopped by a time limit, or hung. See the workers' logs, correct the migration or the "
+        "data, and retry.",
+        key=shard.key,
+    )
+
+
+def _describe_place(shard: MigrationShard, migration: BaseMigration) -> str:
+    if shard.kind == MigrationShard.FINISH:
+        return "at the end, where the rest is counted and verify() is called"
+    if shard.kind == MigrationShard.PLAN:
+        return "in launch()" if get_kind(migration) is None else "while planning"
+    if isinstance(migration, SimpleMigration):
+        return "in operation()"
+    begin = "at the beginning of its shard" if shard.cursor is None else f"after {shard.cursor}"
+    what = "in get_queryset(), or while reading keys" if isinstance(migration, QuerysetMigration) else "in get_items()"
+    return f"{what} {begin}"
