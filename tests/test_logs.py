@@ -609,7 +609,17 @@ def test_the_fields_events_and_outcomes_are_documented_and_no_other(lines):
     queries = "\n".join(block.code for block in page.blocks)
     assert set(re.findall(r"jsonPayload\.(\w+)", queries)) <= set(documented) | {"message"}
     assert set(re.findall(r"labels\.(massmigration_\w+)", queries)) == set(logs.LABELS.values())
-    trouble = {"repeat", "after_commit", "lost", "no_answer", "missing", "unreachable"}
+    trouble = {
+        "repeat",
+        "after_commit",
+        "taken_over",
+        "lost",
+        "no_answer",
+        "missing",
+        "unreachable",
+        "other_version",
+        "change_file",
+    }
     events = {*states.MOVES, "slice", "failure", *trouble}
     assert set(re.findall(r'jsonPayload\.event="(\w+)"', queries)) <= events
     assert set(page.get_section("Levels").terms) == events

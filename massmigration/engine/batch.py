@@ -64,6 +64,7 @@ class BatchRunner:
             ObjectFailed: An object failed, alone and twice; what came before it is done.
             InvalidDefinition: The definition cannot be worked at all.
         """
+        self._isolation.blame(self.pacer)
         max_retries = self.kind.migration.max_retries
         retries_left = conf.max_retries if max_retries is None else max_retries
         delay = 0.05
@@ -81,8 +82,6 @@ class BatchRunner:
                     raise
             except RowsAhead as ahead:
                 self._settle(ahead)
-            except ObjectFailed:
-                raise
             except Exception as error:
                 if self._is_done(error):
                     return True
@@ -105,7 +104,6 @@ class BatchRunner:
 
     def _attempt(self) -> bool:
         started_at = time.monotonic()
-        self._isolation.blame(self.pacer)
         limit = self._isolation.limit or self.pacer.size
         for visit in range(REVISITS + 1):
             self.kind.insists = visit == REVISITS and not self.kind.is_document

@@ -41,6 +41,20 @@ def get_fields(shard: MigrationShard, db_alias: str, event: str, **values: Any) 
     )
 
 
+def note_takeover(shard: MigrationShard, db_alias: str) -> None:
+    """Write the line of a shard that has just been taken after its last workers were lost, if any were."""
+    if shard.takeovers:
+        logger.warning(
+            "%s: shard %s has lost %d worker%s in a row before its cursor moved%s",
+            shard.key,
+            shard.pk,
+            shard.takeovers,
+            "" if shard.takeovers == 1 else "s",
+            f" from {shard.cursor}" if shard.cursor is not None else "",
+            extra=get_fields(shard, db_alias, "taken_over"),
+        )
+
+
 def note_repeat(shard: MigrationShard, db_alias: str, error: BaseException) -> None:
     """Write the line of a batch that is repeated, because what it met passes by itself."""
     logger.warning(

@@ -24,7 +24,7 @@ from massmigration.engine.finish import run_finish
 from massmigration.engine.isolation import ObjectFailed, TroubleLasts
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import Heartbeat, release
-from massmigration.engine.lines import SliceLines, get_fields
+from massmigration.engine.lines import SliceLines, get_fields, note_takeover
 from massmigration.engine.methods import check_methods
 from massmigration.engine.planning import run_plan
 from massmigration.engine.refusals import FinishRefused
@@ -87,6 +87,7 @@ class Slice:
 
     def run(self) -> str:
         """Work on the shard and return how the visit ended: one of the constants of this module."""
+        note_takeover(self.shard, self.db_alias)
         try:
             outcome, extra = self._visit()
         except BaseException as error:

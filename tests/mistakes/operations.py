@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
+import pytest
 from django.db import transaction
 
 from massmigration import CustomMigration, RetryLater, api
@@ -26,6 +28,39 @@ def raise_for_one(trial: Trial) -> str:
     outcome = trial.run(Migration)
     assert trial.get_visits() == [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
     assert "ValueError: has no river (object 'city 5'" in trial.sentence
+    return outcome
+
+
+@mistake("rests-wrongly")
+def rest_wrongly(trial: Trial) -> str:
+    class Migration(Visits):
+        def operation(self, city, db_alias):
+            super().operation(city, db_alias)
+            if city.name == "city 5":
+                raise RetryLater("60")
+
+    outcome = trial.run(Migration)
+    assert "RetryLater takes a number of seconds" in trial.sentence
+    return outcome
+
+
+@mistake("exits")
+def exit_at_one(trial: Trial) -> str:
+    class Migration(Visits):
+        def operation(self, city, db_alias):
+            super().operation(city, db_alias)
+            if city.name == "city 5":
+                sys.exit(0)
+
+    trial.add_cities()
+    key = trial.load(Migration)
+    api.start_migration(key, trial.db_alias, enqueue=False)
+    for _ in range(6):
+        with pytest.raises(SystemExit):
+            trial.work(key)
+    outcome = trial.work(key)
+    assert trial.get_visits() == [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert "6 workers in a row were lost at the object with key" in trial.sentence
     return outcome
 
 
