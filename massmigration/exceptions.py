@@ -186,8 +186,10 @@ def check_rest(seconds: object) -> float:
     sentence = f"RetryLater takes a number of seconds from 0 to {LONGEST_REST_SECONDS} (30 days), not {seconds!r:.60}."
     if isinstance(seconds, bool) or not isinstance(seconds, (Real, Decimal)):
         raise TypeError(sentence)
-    # Compared before it is converted, because a large whole number is no float; and NaN is neither.
-    is_within: bool = 0 <= seconds <= LONGEST_REST_SECONDS  # type: ignore[operator]  # numbers.Real knows int, mypy not
-    if not is_within:
+    try:
+        number = float(seconds)
+    except OverflowError:
+        raise ValueError(sentence) from None
+    if not 0 <= number <= LONGEST_REST_SECONDS:  # NaN is neither
         raise ValueError(sentence)
-    return float(seconds)
+    return number

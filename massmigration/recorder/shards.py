@@ -208,8 +208,9 @@ def claim_shard(
     """
     if max_workers is not None and _count_others(shard, db_alias) >= max_workers:
         return False
+    fence = shard.fence + 1
     fields: dict[str, Any] = {
-        "fence": shard.fence + 1,
+        "fence": fence,
         "status": MigrationShard.RUNNING,
         "worker": clean(worker),
         **clock.make_lease(db_alias, lease_seconds),
@@ -225,7 +226,7 @@ def claim_shard(
     if not update_if(_select([shard.pk], db_alias), expected, fields):
         return False
     shard.refresh_from_db(using=db_alias)
-    return bool(shard.fence == fields["fence"])
+    return shard.fence == fence
 
 
 def _count_others(shard: MigrationShard, db_alias: str) -> int:
