@@ -10,6 +10,7 @@ from massmigration.recorder.failures import (
     keep_failure,
     mark_failures_retried,
 )
+from massmigration.recorder.freeing import free_shards, open_again
 from massmigration.recorder.records import (
     Author,
     add_attempt,
@@ -37,13 +38,11 @@ from massmigration.recorder.shards import (
     advance_shard,
     claim_shard,
     delete_shards,
-    free_shards,
     get_shard,
     get_shards,
     in_order,
     note_enqueued,
     note_waiting,
-    open_again,
     renew_lease,
     split_shard,
     update_held,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from massmigration import clock
@@ -84,86 +84,15 @@ def delete_shards(attempt_uuid: uuid.UUID | None, db_alias: str) -> None:
 
     def delete_done() -> None:
         for start in range(0, len(done), DOCUMENT_LIMIT):
-            delete_if(_select(done[start : start + DOCUMENT_LIMIT], db_alias), {"status": MigrationShard.DONE})
+            delete_if(select_shards(done[start : start + DOCUMENT_LIMIT], db_alias), {"status": MigrationShard.DONE})
 
     transaction.on_commit(delete_done, using=db_alias, robust=True)
-
-
-def free_shards(
-    attempt_uuid: uuid.UUID,
-    db_alias: str,
-    *,
-    only_expired: bool = False,
-    forgets_takeovers: bool = False,
-    shards: Sequence[MigrationShard] = (),
-) -> int:
-    """Take all shards that are not done from their workers, whose commits are refused then, and wake those that rest.
-
-    Args:
-        attempt_uuid: The attempt.
-        db_alias: The database.
-        only_expired: Leave shards alone whose worker's lease has not run out.
-        forgets_takeovers: Whether the workers that were lost are counted from nothing; else one whose lease has run
-            out is one more.
-        shards: All shards of the attempt, if they were read in this transaction: a document store cannot be asked
-            again once one of them was written.
-
-    Returns:
-        How many shards were taken from a worker, or had failed, and are ready again.
-    """
-    shards = shards or get_shards(attempt_uuid, db_alias)
-    rows = MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
-    lost = [shard for shard in shards if _has_lost_worker(shard, db_alias)]
-    if is_document_store(db_alias):  # which does not find again, in this transaction, what it has just written
-        done_with = {shard.pk for shard in lost}
-        open_ids = [shard.pk for shard in shards if shard.status != MigrationShard.DONE]
-        rows = _select([shard_id for shard_id in open_ids if shard_id not in done_with], db_alias)
-    awake: dict[str, Any] = {"not_before": None, "waiting_for": "", "enqueued_at": timezone.now()}
-    if forgets_takeovers:
-        awake["takeovers"] = 0
-    update_if(rows, {"status": MigrationShard.READY}, awake)
-    freed = {
-        "fence": F("fence") + 1,
-        "status": MigrationShard.READY,
-        "worker": "",
-        "retries": 0,
-        **clock.NO_LEASE,
-        **awake,
-    }
-    count = sum(_free_lost(shard, db_alias, freed) for shard in lost)
-    if only_expired:
-        return count
-    return count + update_if(rows, {"status__in": [MigrationShard.RUNNING, MigrationShard.FAILED]}, freed)
-
-
-def _has_lost_worker(shard: MigrationShard, db_alias: str) -> bool:
-    return shard.status == MigrationShard.RUNNING and not clock.is_leased(shard, db_alias)
-
-
-def _free_lost(shard: MigrationShard, db_alias: str, freed: dict[str, Any]) -> int:
-    """Free a shard whose lease was not renewed since it was read, and count its worker as lost."""
-    unrenewed = {"status": shard.status, "fence": shard.fence, "lease_expires_at": shard.lease_expires_at}
-    return update_if(_select([shard.pk], db_alias), unrenewed, {"takeovers": (shard.takeovers or 0) + 1, **freed})
-
-
-def open_again(shard_ids: list[str], db_alias: str) -> None:
-    """Make shards that are done ready for a worker once more."""
-    fields = {
-        "fence": F("fence") + 1,
-        "status": MigrationShard.READY,
-        "worker": "",
-        **clock.NO_LEASE,
-        "finished_at": None,
-        "takeovers": 0,
-        "enqueued_at": timezone.now(),
-    }
-    update_if(_select(shard_ids, db_alias), {}, fields)
 
 
 def note_enqueued(shard: MigrationShard, db_alias: str) -> None:
     """Note that a shard that nobody works on was put on the queue again."""
     ready = {"fence": shard.fence, "status": shard.status}
-    update_if(_select([shard.pk], db_alias), ready, {"enqueued_at": timezone.now(), "waiting_for": ""})
+    update_if(select_shards([shard.pk], db_alias), ready, {"enqueued_at": timezone.now(), "waiting_for": ""})
 
 
 def note_waiting(shard: MigrationShard, db_alias: str, waiting_for: str) -> None:
@@ -176,10 +105,11 @@ def note_waiting(shard: MigrationShard, db_alias: str, waiting_for: str) -> None
     """
     ready = {"fence": shard.fence, "status": MigrationShard.READY}
     fields = {"waiting_for": waiting_for, "not_before": None, "enqueued_at": timezone.now()}
-    update_if(_select([shard.pk], db_alias), ready, fields)
+    update_if(select_shards([shard.pk], db_alias), ready, fields)
 
 
-def _select(shard_ids: Sequence[str], db_alias: str) -> QuerySet[MigrationShard]:
+def select_shards(shard_ids: Sequence[str], db_alias: str) -> QuerySet[MigrationShard]:
+    """Return the shards that have these primary keys."""
     return MigrationShard.objects.using(db_alias).filter(pk__in=shard_ids)
 
 
@@ -223,7 +153,7 @@ def claim_shard(
     if shard.status == MigrationShard.RUNNING:
         expected["cursor"] = shard.cursor  # a worker that has moved it meanwhile is not lost
         fields["takeovers"] = (shard.takeovers or 0) + 1
-    if not update_if(_select([shard.pk], db_alias), expected, fields):
+    if not update_if(select_shards([shard.pk], db_alias), expected, fields):
         return False
     shard.refresh_from_db(using=db_alias)
     return shard.fence == fence
@@ -253,7 +183,7 @@ def renew_lease(shard_id: str, fence: int, db_alias: str, lease_seconds: float) 
         lease_seconds: How long the lease is, from now on.
     """
     expected = {"fence": fence, "status": MigrationShard.RUNNING}
-    return bool(update_if(_select([shard_id], db_alias), expected, clock.make_lease(db_alias, lease_seconds)))
+    return bool(update_if(select_shards([shard_id], db_alias), expected, clock.make_lease(db_alias, lease_seconds)))
 
 
 def advance_shard(shard: MigrationShard, db_alias: str, **fields: Any) -> None:
@@ -268,7 +198,7 @@ def advance_shard(shard: MigrationShard, db_alias: str, **fields: Any) -> None:
         FenceLost: The stored shard is another worker's by now, or its bounds were changed.
     """
     held = {"fence": shard.fence, "status": MigrationShard.RUNNING, "cursor": shard.cursor, "upper": shard.upper}
-    if not update_if(_select([shard.pk], db_alias), held, fields):
+    if not update_if(select_shards([shard.pk], db_alias), held, fields):
         raise FenceLost(f"Shard {shard.pk} was taken from worker {shard.worker}.", key=shard.key)
 
 
@@ -288,7 +218,7 @@ def update_held(shard: MigrationShard, db_alias: str, **fields: Any) -> None:
     held = {"fence": shard.fence, "status": MigrationShard.RUNNING}
     if "waiting_for" in fields:
         fields["waiting_for"] = make_storable(fields["waiting_for"])[:255]
-    if not update_if(_select([shard.pk], db_alias), held, fields):
+    if not update_if(select_shards([shard.pk], db_alias), held, fields):
         raise FenceLost(f"Shard {shard.pk} was taken from worker {shard.worker}.", key=shard.key)
 
 
@@ -319,7 +249,7 @@ def split_shard(shard: MigrationShard, db_alias: str, middle: str, number: int) 
     )
     if get_shard(new.pk, db_alias) is not None:
         return None
-    if not update_if(_select([shard.pk], db_alias), unmoved, {"upper": middle}):
+    if not update_if(select_shards([shard.pk], db_alias), unmoved, {"upper": middle}):
         return None
     new.save(using=db_alias, force_insert=True)
     return new

