@@ -31,19 +31,6 @@ def raise_for_one(trial: Trial) -> str:
     return outcome
 
 
-@mistake("rests-wrongly")
-def rest_wrongly(trial: Trial) -> str:
-    class Migration(Visits):
-        def operation(self, city, db_alias):
-            super().operation(city, db_alias)
-            if city.name == "city 5":
-                raise RetryLater("60")
-
-    outcome = trial.run(Migration)
-    assert "RetryLater takes a number of seconds" in trial.sentence
-    return outcome
-
-
 @mistake("exits")
 def exit_at_one(trial: Trial) -> str:
     class Migration(Visits):
