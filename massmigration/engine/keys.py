@@ -112,6 +112,15 @@ KINDS: Final = (
     KeyKind("bytes", ("BinaryField",), bytes, _encode_bytes, base64.b64decode),
 )
 
+_CONVERSIONS: Final = (
+    "get_internal_type", "db_type", "rel_db_type", "cast_db_type", "db_parameters", "get_prep_value",
+    "get_db_prep_value", "get_db_prep_save", "from_db_value", "get_db_converters", "to_python", "pre_save",
+    "get_placeholder", "select_format", "get_lookup", "get_transform",
+)  # fmt: skip
+"""Methods of a field that decide what its column holds and how it is compared."""
+
+REFERENCE_SAMPLE: Final = 100
+
 _BY_FIELD: Final = {field: kind for kind in KINDS for field in kind.fields}
 
 
@@ -145,9 +154,21 @@ class KeyCodec:
         return tuple(kind.decode(part) for kind, part in zip(self.kinds, value, strict=True))
 
     @property
-    def can_compute(self) -> bool:
-        """Whether a range of keys can be cut by arithmetic."""
-        return not self.is_composite and self.kinds[0].to_integer is not None
+    def is_plain(self) -> bool:
+        """Whether columns hold the keys as Django's own fields store them, so that their order is the values'."""
+        return all(map(is_plain_field, map(_get_target, get_key_fields(self.model))))
+
+    def can_compute(self, vendor: str) -> bool:
+        """Return whether a range of keys can be cut by arithmetic.
+
+        Args:
+            vendor: The database's, as Django names it.
+        """
+        if self.is_composite or self.kinds[0].to_integer is None or not self.is_plain:
+            return False
+        # MariaDB orders its own UUID type by the last bytes first (https://mariadb.com/docs/server/reference/data-types/
+        # string-data-types/uuid-data-type).
+        return self.kinds[0].python_type is int or vendor in ("postgresql", "sqlite")
 
     def split(self, smallest: Any, largest: Any, count: int) -> list[Any]:
         """Return at most ``count - 1`` keys that cut ``smallest``…``largest`` into equal ranges.
@@ -179,6 +200,15 @@ class KeyCodec:
         return kind.encode(part)
 
 
+def is_plain_field(field: Any) -> bool:
+    """Return whether nothing between a field's values and its column is an author's own."""
+    return all(
+        getattr(field, name).__func__.__module__.startswith("django.db.models.")
+        for name in _CONVERSIONS
+        if hasattr(field, name)
+    )
+
+
 def _get_target(field: Any) -> Any:
     while field.remote_field is not None:  # a multi-table child, or a one-to-one key
         field = field.target_field
@@ -203,6 +233,7 @@ def check_key(codec: KeyCodec, db_alias: str) -> None:
         codec: The model's codec.
         db_alias: The database.
     """
+    _check_reference(codec.model, db_alias)
     if connections[db_alias].vendor != "sqlite":
         return
     for field in map(_get_target, get_key_fields(codec.model)):
@@ -210,4 +241,25 @@ def check_key(codec: KeyCodec, db_alias: str) -> None:
             raise InvalidDefinition(
                 f"The primary key of {codec.model._meta.label} has {field.max_digits} decimal digits, but SQLite keeps "
                 f"only {SQLITE_DECIMAL_DIGITS} exactly. Use a CustomMigration, or another database."
+            )
+
+
+def _check_reference(model: type[models.Model], db_alias: str) -> None:
+    """Refuse a reference to a key that its field changes each time it is prepared.
+
+    For a reference, Django's comparisons prepare a value twice (``RelatedLookupMixin.get_prep_lookup``), so that rows
+    would be looked for at other keys than theirs.
+    """
+    (field, *others) = get_key_fields(model)
+    target = _get_target(field)
+    if others or target is field or is_plain_field(target):
+        return
+    rows: models.QuerySet[Any] = models.QuerySet(model, using=db_alias)
+    for (key,) in rows.order_by("pk").values_list("pk")[:REFERENCE_SAMPLE]:
+        prepared = target.get_prep_value(key)
+        if target.get_prep_value(prepared) != prepared:
+            raise InvalidDefinition(
+                f"The primary key of {model._meta.label} refers to a {type(target).__name__}, whose get_prep_value() "
+                "changes what it has prepared already. Django compares such references with wrong values, so that rows "
+                "would be skipped. Let get_prep_value() leave prepared values alone, or use a CustomMigration."
             )

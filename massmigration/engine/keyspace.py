@@ -230,13 +230,13 @@ class Texts(KeySpace):
 
 
 def get_keyspace(codec: KeyCodec, *, pads_integers: bool) -> KeySpace | None:
-    """Return the keyspace of a model's keys; None for kinds of key that cannot be made up.
+    """Return the keyspace of a model's keys; None for keys that cannot be made up.
 
     Args:
         codec: The model's codec.
         pads_integers: Whether the store keeps integers as text.
     """
-    if codec.is_composite:
+    if codec.is_composite or not codec.is_plain:
         return None
     integers = PaddedIntegers if pads_integers else Integers
     kinds: dict[str, type[KeySpace]] = {"integer": integers, "UUID": Uuids, "string": Texts}

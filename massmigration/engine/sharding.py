@@ -170,7 +170,7 @@ def _find_bounds(table: Table, count: int, rows: int | None) -> list[Any]:
     smallest, largest = _find_ends(table, KeyRange(None, None))
     if smallest is None:
         return []
-    if table.codec.can_compute:
+    if table.codec.can_compute(connections[table.alias].vendor):
         return table.codec.split(smallest, largest, count)
     if rows is not None and rows <= SAMPLE_LIMIT:
         step = max(1, rows // count)
@@ -190,7 +190,7 @@ def _sample_bounds(table: Table, count: int) -> list[Any]:
     connection = connections[table.alias]
     model = table.keys.model
     columns = get_key_fields(model)
-    if connection.vendor != "postgresql" or len(columns) > 1:
+    if connection.vendor != "postgresql" or len(columns) > 1 or not table.codec.is_plain:
         return []
     quote = connection.ops.quote_name
     pk = quote(columns[0].column or "")
@@ -214,7 +214,7 @@ def _find_ends(table: Table, keys: KeyRange) -> tuple[Any, Any]:
 
 def _find_middle(table: Table, keys: KeyRange) -> tuple[Any, int]:
     """Return a key that cuts the range, and a number that says how large the range is."""
-    if table.codec.can_compute:
+    if table.codec.can_compute(connections[table.alias].vendor):
         first, last = _find_ends(table, keys)
         if first is None:
             return None, 0
