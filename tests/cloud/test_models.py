@@ -238,8 +238,8 @@ def test_hundreds_of_shards_are_planned_and_a_restart_deletes_them(db_alias):
 def test_free_shards_takes_them_from_their_workers(db_alias):
     attempt_uuid, now = uuid.uuid4(), timezone.now()
     ready, held, expired, failed, done = shards = make_shards(5, attempt_uuid)
-    ready.not_before, ready.waiting_for = now + timedelta(seconds=60), "the night"
-    held.status, held.lease_expires_at = "running", now + timedelta(hours=1)
+    ready.not_before, ready.waiting_for = now + timedelta(hours=1), "the night"
+    held.status, held.lease_expires_at = "running", now + timedelta(seconds=60)
     expired.status, expired.lease_expires_at = "running", now - timedelta(hours=1)
     failed.status, done.status = "failed", "done"
     recorder.add_shards(shards, db_alias)
