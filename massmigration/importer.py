@@ -53,7 +53,7 @@ def import_migration(file: MigrationFile) -> BaseMigration:
     if fault := _find_fault(definition):
         raise _broken(file, fault)
     try:
-        migration: BaseMigration = definition(file.app_label, file.name)  # type: ignore[misc]
+        migration: BaseMigration = definition(file.app_label, file.name)
         get_dependencies(migration)
     except KeyboardInterrupt:
         raise

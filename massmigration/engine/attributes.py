@@ -86,6 +86,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "serial": _FLAG,
     "destructive": _FLAG,
     "atomic": _FLAG,
+    "bounded": _FLAG,
     "lock_rows": _FLAG,
     "write_unchanged": _FLAG,
     "until_empty": Rule(lambda value: value is None or isinstance(value, bool), "True, False or None"),

@@ -49,7 +49,9 @@ BAD: dict[str, list[object]] = {
     "backend_params": [None, "abc", [("a", 1)]],
     "operator_notes": [None, 5],
     "until_empty": ["yes", 1],
-    **{name: ["no", None, 0] for name in ("serial", "destructive", "atomic", "lock_rows", "write_unchanged")},
+    **{
+        name: ["no", None, 0] for name in ("serial", "destructive", "atomic", "bounded", "lock_rows", "write_unchanged")
+    },
 }
 GOOD: dict[str, list[object]] = {
     "max_failures": [0, 5, 0.5, None],
