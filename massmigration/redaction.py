@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from django.db import Error as DatabaseError
 
+from massmigration.capacity import explain_shortage
 from massmigration.conf import conf
 from massmigration.exceptions import ConfigurationError
 
@@ -125,7 +126,9 @@ def describe(error: BaseException, limit: int = 2_000) -> str:
         limit: Characters at most.
     """
     message = " ".join(get_message(error).split())
-    return cut(f"{type(error).__name__}: {message}".rstrip(": "), limit)
+    said = cut(f"{type(error).__name__}: {message}".rstrip(": "), limit)
+    hint = explain_shortage(message) if isinstance(error, DatabaseError) else ""
+    return f"{said.rstrip('.')}. {hint}" if hint else said
 
 
 def format_traceback(error: BaseException) -> str:

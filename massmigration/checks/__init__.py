@@ -6,14 +6,22 @@ from django.core import checks
 
 from massmigration.checks.clouds import check_cloud_tasks, check_djangae
 from massmigration.checks.files import check_migrations
-from massmigration.checks.site import check_settings
+from massmigration.checks.site import check_pools, check_settings
 
-__all__ = ["TAG", "check_cloud_tasks", "check_djangae", "check_migrations", "check_settings", "register_checks"]
+__all__ = [
+    "TAG",
+    "check_cloud_tasks",
+    "check_djangae",
+    "check_migrations",
+    "check_pools",
+    "check_settings",
+    "register_checks",
+]
 
 TAG: Final = "massmigration"
 
 
 def register_checks() -> None:
     """Register all checks under the tag ``massmigration``."""
-    for check in (check_settings, check_migrations, check_cloud_tasks, check_djangae):
+    for check in (check_settings, check_pools, check_migrations, check_cloud_tasks, check_djangae):
         checks.register(check, TAG)

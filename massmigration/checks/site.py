@@ -13,6 +13,7 @@ from django.core import checks
 from massmigration.backends.base import get_backend
 from massmigration.backends.local import check_interpreter
 from massmigration.backends.logfiles import find_log_dir_fault
+from massmigration.capacity import find_pool_fault
 from massmigration.conf import SETTING_NAMES, conf
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import BackendUnreachable, ConfigurationError
@@ -45,6 +46,19 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             text, hint = f"{name} is not a setting of massmigration.", f"Did you mean {close[0]}?"
             messages.append(checks.Warning(text, hint=hint, id="massmigration.W003"))
     return messages
+
+
+def check_pools(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that a database's pool of connections is large enough for one worker (W017)."""
+    return [
+        checks.Warning(
+            f"Database '{alias}' cannot be migrated well: {fault}.",
+            hint="Set max_size of its pool to twice the number of threads that work in one process, or more.",
+            id="massmigration.W017",
+        )
+        for alias, database in settings.DATABASES.items()
+        if (fault := find_pool_fault(database))
+    ]
 
 
 def _check_labels(modules: dict[str, str | None]) -> None:

@@ -20,11 +20,13 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils import timezone
 
 from massmigration import clock, recorder
+from massmigration.capacity import explain_shortage
 from massmigration.conf import conf
 from massmigration.database import LOCK_PATIENCE_SECONDS, is_document_store, is_in_memory, run_write
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import DatabaseLocked, FenceLost
 from massmigration.models import MigrationShard
+from massmigration.redaction import describe
 
 logger = logging.getLogger("massmigration")
 
@@ -228,7 +230,9 @@ class Heartbeat:
                     if not recorder.renew_lease(self._shard_id, self._fence, self._alias, self._lease_seconds):
                         return
                 except Exception as error:  # the next beat may pass; the fence keeps us safe if none does
-                    logger.debug("Lease of shard %s was not renewed: %s", self._shard_id, error)
+                    said = describe(error)
+                    level = logging.WARNING if explain_shortage(said) else logging.DEBUG
+                    logger.log(level, "Lease of shard %s was not renewed: %s", self._shard_id, said)
                     connections[self._alias].close_if_unusable_or_obsolete()
 
 
