@@ -167,7 +167,7 @@ def fake(migration: BaseMigration, db_alias: str, author: Author, *, seen: Seen 
             recorder.add_event(migration.key, db_alias, "fake", author)
             return
         same = record.attempt_uuid
-        fields = {"faked": True, "reason": "", "error": ""}
+        fields: dict[str, Any] = {"faked": True, "reason": "", "error": ""}
         if not recorder.move(migration.key, db_alias, "fake", author, of_attempt=same, seen=seen, **fields):
             raise _refuse_now(migration.key, db_alias, "fake", seen)
         if same is not None:

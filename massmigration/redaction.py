@@ -201,7 +201,7 @@ class _Chain:
             new = type(name, (Exception,), names)(self.get_message(link))
         made[id(link)] = new
         if notes := _get_notes(link):
-            new.__notes__ = [self._tell(note) for note in notes]  # type: ignore[attr-defined]
+            setattr(new, "__notes__", [self._tell(note) for note in notes])  # noqa: B010  (Python 3.10 has none)
         for attribute in ("__cause__", "__context__"):
             other = getattr(link, attribute)
             if other is not None and self._knows(other):

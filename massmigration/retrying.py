@@ -99,7 +99,7 @@ def _open_all(
                     continue
                 payload = {**(by_id[shard_id].payload or {})}
                 payload.pop("keys", None)
-            new.add(payload, object_key)
+            new.add(payload, str(object_key))
         if len(page) < PAGE:
             break
         last = page[-1][:2]

@@ -56,12 +56,12 @@ def logged(caplog: pytest.LogCaptureFixture):
 
 def get_stored(db_alias: str) -> str:
     """Return all that our tables hold, as text."""
-    rows = [list(table.objects.using(db_alias).values()) for table in TABLES]
+    rows = [list(table._default_manager.using(db_alias).values()) for table in TABLES]
     return "\n".join(str(row) for found in rows for row in found)
 
 
 def make_null(city: City) -> None:
-    city.name = None  # type: ignore[assignment]
+    city.name = None
     city.save()
 
 
@@ -182,7 +182,19 @@ class LaunchingWithText(Launching):
             self.mark_as_errored(db_alias, f"it failed: {error}")
 
 
-KINDS = [Mapper, Skipping, Quoting, Suppressing, WritingBack, Batch, Custom, Simple, Planning, Verifying, Saying]
+KINDS: list[type[BaseMigration]] = [
+    Mapper,
+    Skipping,
+    Quoting,
+    Suppressing,
+    WritingBack,
+    Batch,
+    Custom,
+    Simple,
+    Planning,
+    Verifying,
+    Saying,
+]
 KINDS += [Launching, LaunchingWithText]
 if sys.version_info >= (3, 11):
     KINDS.append(Grouping)

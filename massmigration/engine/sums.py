@@ -91,8 +91,9 @@ def query_sums(
         "plan_count": Count("pk", filter=Q(kind=MigrationShard.PLAN) & is_done),
         "progress_at": Max("last_progress_at"),
     }
-    over = rows.exclude(attempt_uuid__in=active).order_by().values("attempt_uuid")
-    for row in over.annotate(**sums):
+    over = rows.exclude(attempt_uuid__in=active).order_by().values("attempt_uuid").annotate(**sums)
+    row: Any
+    for row in over:
         found[row["attempt_uuid"]] = ShardSums(
             ranges=row["range_count"],
             ranges_done=row["done_count"],

@@ -86,7 +86,8 @@ def select_failures(
     attempt_uuid: uuid.UUID | None, db_alias: str, wanted: FailureFilter = EVERY
 ) -> QuerySet[MigrationFailure]:
     """Return the failures of an attempt that are meant, as a queryset; for SQL databases only."""
-    return MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid, **wanted.as_lookups())
+    rows = MigrationFailure.objects.using(db_alias).filter(**wanted.as_lookups())
+    return rows.none() if attempt_uuid is None else rows.filter(attempt_uuid=attempt_uuid)
 
 
 def get_failures(

@@ -9,5 +9,5 @@ class Migration(SimpleMigration):
     def operation(self, db_alias):
         pass
 
-    async def has_run_permission(self, user):
+    async def has_run_permission(self, user):  # type: ignore[override]
         return False
