@@ -157,12 +157,24 @@ def get_failures(
 
 
 def iterate_failures(
-    key: Key, db_alias: str = DEFAULT_DB_ALIAS, *, status: str | None = None, with_tracebacks: bool = False
+    key: Key,
+    db_alias: str = DEFAULT_DB_ALIAS,
+    *,
+    status: str | None = None,
+    limit: int | None = None,
+    with_tracebacks: bool = False,
 ) -> Iterator[MigrationFailure]:
-    """Go through all objects that failed in the record's attempt, without order, with few of them in memory."""
-    attempt_uuid = _get_attempt_uuid(key, db_alias)
-    wanted = FailureFilter(status)
-    return recorder.iterate_failures(attempt_uuid, db_alias, wanted, with_tracebacks=with_tracebacks)
+    """Go through the objects that failed in the record's attempt, oldest first, with few of them in memory.
+
+    Args:
+        key: The migration.
+        db_alias: The database.
+        status: Only those that are ``"open"``, ``"retried"`` or ``"accepted"``; None for all.
+        limit: At most this number; None for all.
+        with_tracebacks: Whether tracebacks are read, too; without them, one is read when it is asked for.
+    """
+    attempt_uuid, wanted = _get_attempt_uuid(key, db_alias), FailureFilter(status)
+    return recorder.iterate_failures(attempt_uuid, db_alias, wanted, limit=limit, with_tracebacks=with_tracebacks)
 
 
 def get_acceptable_failures(

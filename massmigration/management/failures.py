@@ -32,9 +32,6 @@ from massmigration.management.selection import (
 from massmigration.models import MigrationFailure
 from massmigration.redaction import flatten
 
-PAGE: Final = 1_000
-"""Failures without tracebacks that are in memory at once."""
-
 ID_LENGTH: Final = 12
 """So much of a failure's key is shown; ``accept --failure`` takes how one begins."""
 
@@ -100,17 +97,10 @@ def _read(
 ) -> Iterator[tuple[MigrationFailure, str]]:
     """Go through the first failures, with few of them in memory."""
     for key, alias in targets:
-        offset = 0
-        while limit > 0:
-            size = min(limit, PAGE // 10 if with_tracebacks else PAGE)
-            page = api.get_failures(
-                key, alias, status=status, limit=size, offset=offset, with_tracebacks=with_tracebacks
-            )
-            for failure in page:
-                yield failure, alias
-            offset, limit = offset + len(page), limit - len(page)
-            if len(page) < size:
-                break
+        found = api.iterate_failures(key, alias, status=status, limit=limit, with_tracebacks=with_tracebacks)
+        for failure in found if limit else ():
+            limit -= 1
+            yield failure, alias
 
 
 def _count(key: str, db_alias: str, status: str | None) -> int:

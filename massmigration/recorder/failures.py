@@ -125,20 +125,32 @@ def get_failures(
 
 
 def iterate_failures(
-    attempt_uuid: uuid.UUID | None, db_alias: str, wanted: FailureFilter = EVERY, *, with_tracebacks: bool = False
+    attempt_uuid: uuid.UUID | None,
+    db_alias: str,
+    wanted: FailureFilter = EVERY,
+    *,
+    limit: int | None = None,
+    with_tracebacks: bool = False,
 ) -> Iterator[MigrationFailure]:
-    """Go through failures of an attempt page by page, without order; on a document store all are read at once."""
+    """Go through failures of an attempt, oldest first, in one query on SQL, with few of them in memory.
+
+    On a document store all that are meant are read at once.
+
+    Args:
+        attempt_uuid: The attempt; without one there are none.
+        db_alias: The database.
+        wanted: Which of them.
+        limit: At most this number; None for all.
+        with_tracebacks: Whether tracebacks are read, too.
+    """
     if attempt_uuid is None:
         return
     if is_document_store(db_alias):
-        yield from get_failures(attempt_uuid, db_alias, wanted)
+        yield from get_failures(attempt_uuid, db_alias, wanted, limit=limit)
         return
-    last, size = "", PAGE // 10 if with_tracebacks else PAGE
-    rows = select_failures(attempt_uuid, db_alias, wanted).order_by("pk")
+    rows = select_failures(attempt_uuid, db_alias, wanted).order_by("failed_at", "pk")[:limit]
     rows = rows if with_tracebacks else rows.defer("traceback")
-    while page := list(rows.filter(pk__gt=last)[:size]):
-        yield from page
-        last = page[-1].pk
+    yield from rows.iterator(chunk_size=PAGE // 10 if with_tracebacks else PAGE)
 
 
 def count_failures(attempt_uuid: uuid.UUID | None, db_alias: str) -> FailureCounts:
