@@ -30,6 +30,11 @@ _TRANSIENT_GOOGLE_ERRORS: Final = frozenset(
 )
 # Classes of google.api_core.exceptions; https://cloud.google.com/datastore/docs/concepts/errors tells what to repeat.
 _ROLLED_BACK_SQLSTATES: Final = frozenset({"40001", "40P01"})
+_NOT_AVAILABLE: Final = "55P03"
+_CANCELLED: Final = "57014"
+
+_LONGEST_IDLING_MS: Final = 2**31 - 1
+"""PostgreSQL's settings are integers of 32 bits: 24 days."""
 
 
 def is_locked(error: BaseException) -> bool:
@@ -39,11 +44,9 @@ def is_locked(error: BaseException) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Return whether a database's error says that the same work may succeed a moment later."""
-    if (
-        isinstance(error, (InterfaceError, DatabaseLocked))
-        or is_locked(error)
-        or _is_from_google(error, _TRANSIENT_GOOGLE_ERRORS)
-    ):
+    if isinstance(error, InterfaceError):  # sqlite3's, up to Python 3.10, is about a value that it cannot store
+        return type(error.__cause__).__module__ != "sqlite3"
+    if isinstance(error, DatabaseLocked) or is_locked(error) or _is_from_google(error, _TRANSIENT_GOOGLE_ERRORS):
         return True
     if not isinstance(error, OperationalError):
         return False
@@ -66,6 +69,14 @@ def is_contention(error: BaseException) -> bool:
     """Return whether a transaction was rolled back because of another one, so that it may be repeated as it was."""
     is_rolled_back = _get_sqlstate(error) in _ROLLED_BACK_SQLSTATES
     return is_locked(error) or is_rolled_back or _is_from_google(error, {"Aborted"})
+
+
+def is_timed_out(error: BaseException) -> bool:
+    """Return whether PostgreSQL gave a statement up, for ``statement_timeout`` or because a person cancelled it.
+
+    Nobody knows whether it took long by itself or waited for a lock, so this says nothing of the next try.
+    """
+    return isinstance(error, OperationalError) and _get_sqlstate(error) == _CANCELLED
 
 
 def _get_sqlstate(error: BaseException) -> str | None:
@@ -165,7 +176,8 @@ def limit_idling(db_alias: str, seconds: float) -> None:
     if connection.vendor == "postgresql" and connection.in_atomic_block:
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [f"{seconds * 1000:.0f}ms"]
+                "SELECT set_config('idle_in_transaction_session_timeout', %s, true)",
+                [f"{min(seconds * 1000, _LONGEST_IDLING_MS):.0f}ms"],
             )
 
 
@@ -192,7 +204,8 @@ def run_write(db_alias: str, write: Callable[[], Result], *, patience: float | N
             with write_transaction(db_alias):
                 return write()
         except Exception as error:
-            if not is_contention(error) or connections[db_alias].in_atomic_block:
+            is_in_the_way = is_contention(error) or is_timed_out(error) or _get_sqlstate(error) == _NOT_AVAILABLE
+            if not is_in_the_way or connections[db_alias].in_atomic_block:
                 raise
             if time.monotonic() > deadline:
                 raise DatabaseLocked(

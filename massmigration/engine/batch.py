@@ -7,20 +7,20 @@ import random
 import time
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connections
-from django.utils import timezone
+from django.db import connections
 
-from massmigration import clock, logs, recorder
+from massmigration import logs, recorder
 from massmigration.conf import conf
-from massmigration.database import limit_idling, run_write, write_transaction
+from massmigration.database import is_timed_out, limit_idling, run_write, write_transaction
 from massmigration.engine.behaviour import Batch, Kind, Written
 from massmigration.engine.callbacks import HeldCallbacks
-from massmigration.engine.failures import SwallowedDatabaseError, is_passing
+from massmigration.engine.failures import check_transaction, is_passing
 from massmigration.engine.growth import RowsAhead, forgive
 from massmigration.engine.isolation import Isolation, ObjectFailed
 from massmigration.engine.lines import get_fields, note_repeat
 from massmigration.engine.pacing import Pacer
 from massmigration.engine.refusals import FinishRefused
+from massmigration.engine.standing import get_new_values, read_stored
 from massmigration.exceptions import FenceLost, InvalidDefinition, RetryLater
 from massmigration.models import MigrationShard
 
@@ -48,6 +48,8 @@ class BatchRunner:
         self.db_alias = kind.db_alias
         self.pacer: Pacer = kind.make_pacer(shard)
         self._batch: Batch | None = None
+        self._limit = 0
+        self._is_authors_error = False
         self._isolation = Isolation(kind, shard, self.pacer.size)
         if self._isolation.limit is None and shard.batch_size is not None and shard.batch_size < self.pacer.size:
             self._isolation.limit = shard.batch_size
@@ -86,25 +88,24 @@ class BatchRunner:
                 if self._is_done(error):
                     return True
                 self.kind.note_error()
-                if retries_left > 0 and is_passing(error, self.kind.migration):
+                timed_out = self._limit if is_timed_out(error) and not self._is_authors_error else None
+                if retries_left > 0 and (timed_out or is_passing(error, self.kind.migration)):
                     note_repeat(self.shard, self.db_alias, error)
                     retries_left -= 1
                     time.sleep(random.uniform(delay / 2, delay))
                     delay *= 2
                 else:
-                    self._isolation.narrow(self._batch, error)
+                    self._isolation.narrow(self._batch, error, timed_out=timed_out)
 
     def _shrink(self) -> None:
-        """Have the shard begin with a smaller batch after its rest, if a smaller one was tried in vain before it.
-
-        An operation that asks for rest after so many calls would never commit anything in batches of more objects.
-        """
+        """After a rest that was asked for twice, begin smaller: with a quota below it no batch would be committed."""
         if self._isolation.limit is not None and not self._isolation.singles_left:
             self.shard.batch_size = max(1, self._isolation.limit // 2)
 
     def _attempt(self) -> bool:
         started_at = time.monotonic()
-        limit = self._isolation.limit or self.pacer.size
+        limit = self._limit = self._isolation.limit or self.pacer.size
+        self._is_authors_error = False
         for visit in range(REVISITS + 1):
             self.kind.insists = visit == REVISITS and not self.kind.is_document
             try:
@@ -165,7 +166,7 @@ class BatchRunner:
                 return batch, {}
         if operates_inside:
             self._operate(batch)
-            self._check_transaction()
+            check_transaction(kind.work_alias)
         elif batch.objects and kind.find_stale(batch):
             raise _RowsChanged
         written = kind.write(batch, self.shard) if batch.objects else Written(0)
@@ -206,6 +207,7 @@ class BatchRunner:
         try:
             self.kind.operate(batch)
         except Exception as error:
+            self._is_authors_error = True
             if not (self.kind.saves_itself and batch.worked):
                 raise
             # What came before is saved, and would be done again. The object that raised is the next batch's first.
@@ -224,40 +226,13 @@ class BatchRunner:
             )
         return self._batch
 
-    def _check_transaction(self) -> None:
-        connection = connections[self.kind.work_alias]
-        if connection.in_atomic_block and connection.get_rollback():
-            raise SwallowedDatabaseError(
-                "the operation caught a database error, which spoils its transaction. Wrap what may fail in "
-                "transaction.atomic(using=db_alias) and catch the error around it"
-            )
-
     def _get_progress(self, batch: Batch, written: Written) -> dict[str, Any]:
-        return {
-            "cursor": batch.cursor,
-            **({} if batch.extension is None else {"extension": batch.extension}),
-            "processed": self.shard.processed + len(batch.objects),
-            "changed": self.shard.changed + (written.changed or 0),
-            "left_matching": self.shard.left_matching + written.left_matching,
-            "batches": self.shard.batches + 1,
-            "retries": 0,
-            "takeovers": self._isolation.get_takeovers(len(batch.objects)),
-            "batch_size": self.pacer.size,
-            "rate": self.pacer.rate,
-            "last_progress_at": timezone.now(),
-            **clock.make_lease(self.db_alias, conf.lease_seconds),
-        }
-
-    def _read_shard(self) -> MigrationShard | None:
-        try:
-            return recorder.get_shard(self.shard.pk, self.db_alias)
-        except (DatabaseError, InterfaceError):
-            connections[self.db_alias].close()
-            return recorder.get_shard(self.shard.pk, self.db_alias)
+        takeovers = self._isolation.get_takeovers(len(batch.objects))
+        return {**get_new_values(self.shard, batch, written, self.pacer, self.db_alias), "takeovers": takeovers}
 
     def _is_still_mine(self) -> bool:
         """Look whether only the upper bound was moved: then the batch is worked again within it."""
-        stored = self._read_shard()
+        stored = read_stored(self.shard, self.db_alias)
         if stored is None or stored.fence != self.shard.fence or stored.status != MigrationShard.RUNNING:
             return False
         if stored.cursor != self.shard.cursor:
@@ -284,7 +259,7 @@ class BatchRunner:
                 connections[alias].close_if_unusable_or_obsolete()
         if self._batch is None or self._batch.cursor in (None, self.shard.cursor):
             return False  # nothing was read, or nothing that would move the cursor
-        stored = self._read_shard()
+        stored = read_stored(self.shard, self.db_alias)
         if stored is None or stored.fence != self.shard.fence or stored.cursor != self._batch.cursor:
             return False
         logger.warning(

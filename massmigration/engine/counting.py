@@ -12,7 +12,7 @@ from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import AutoField, IntegerField, Model, QuerySet
 
-from massmigration.database import is_document_store
+from massmigration.database import is_document_store, is_timed_out
 from massmigration.engine.storeranges import count_stored
 
 COUNT_SECONDS: Final = 1.0
@@ -92,7 +92,7 @@ def _time_limit(connection: BaseDatabaseWrapper, seconds: float) -> Iterator[Non
 
 
 def _is_time_out(error: OperationalError) -> bool:
-    return getattr(error.__cause__, "sqlstate", None) == "57014" or "interrupted" in str(error)
+    return is_timed_out(error) or "interrupted" in str(error)
 
 
 def _estimate(connection: BaseDatabaseWrapper, queryset: QuerySet[Any]) -> int | None:

@@ -6,6 +6,8 @@ import json
 import uuid
 from typing import Final
 
+from django.db import connections
+
 from massmigration.database import is_transient
 from massmigration.definitions.base import BaseMigration
 from massmigration.models import MigrationFailure, MigrationShard
@@ -17,6 +19,20 @@ TRACEBACK_LIMIT: Final = 20_000
 
 class SwallowedDatabaseError(Exception):
     """The operation returned although a database error had spoiled the transaction."""
+
+
+def check_transaction(alias: str) -> None:
+    """Raise SwallowedDatabaseError if the operation left the transaction of its batch unusable.
+
+    Args:
+        alias: The database that the operation writes to.
+    """
+    connection = connections[alias]
+    if connection.in_atomic_block and connection.get_rollback():
+        raise SwallowedDatabaseError(
+            "the operation caught a database error, which spoils its transaction. Wrap what may fail in "
+            "transaction.atomic(using=db_alias) and catch the error around it"
+        )
 
 
 def is_passing(error: BaseException, migration: BaseMigration) -> bool:

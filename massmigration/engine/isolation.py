@@ -117,12 +117,14 @@ class Isolation:
         error = make_error(self.shard, f"at the object with key {batch.keys(0)}")
         raise ObjectFailed(make_failure(self.shard, batch.keys(0), "", error), batch.cursor) from error
 
-    def narrow(self, batch: Batch | None, error: Exception) -> None:
+    def narrow(self, batch: Batch | None, error: Exception, *, timed_out: int | None = None) -> None:
         """After an error, make the next batch smaller, down to a single object.
 
         Args:
             batch: What was worked; None if it could not even be read.
             error: What was raised.
+            timed_out: How many objects the batch was allowed to have, if a statement of ours took longer than the
+                database allows: smaller batches are quicker, and wait for fewer locks.
 
         Raises:
             ObjectFailed: A single object has raised again, re-read and alone.
@@ -131,7 +133,10 @@ class Isolation:
         """
         if isinstance(error, InvalidDefinition):
             raise error
-        if is_passing(error, self.kind.migration) and self.shard.retries < RESTS:
+        if timed_out is not None and timed_out > 1:
+            self.limit = timed_out // 2
+            return
+        if (timed_out is not None or is_passing(error, self.kind.migration)) and self.shard.retries < RESTS:
             raise TroubleLasts(self.shard.retries, error) from error
         if batch is not None and len(batch.objects) > 1:
             count = len(batch.objects)

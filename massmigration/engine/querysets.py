@@ -34,6 +34,11 @@ _REFUSALS: Final = (
         "Leave values() out; use only() to read fewer columns.",
     ),
     (
+        lambda qs: qs.query.select_for_update and set(qs.query.select_for_update_of) - {"self"},
+        "locks related rows with select_for_update(of=…)",
+        "Leave it out: each batch locks its own rows. Lock others in prepare(), without update_fields.",
+    ),
+    (
         lambda qs: any(
             getattr(annotation, "contains_over_clause", False) for annotation in qs.query.annotations.values()
         ),
@@ -127,6 +132,9 @@ class Table:
         # Each row is visited once whatever the joins do, and DISTINCT cannot be locked: so it is left out.
         self.queryset = queryset.order_by()
         self.queryset.query.distinct = False
+        # Rows are locked by the engine, batch by batch: skip_locked would skip rows, and nowait blame them.
+        self.wants_locks = bool(queryset.query.select_for_update)
+        self.queryset.query.select_for_update = False
         self.queryset.query.standard_ordering = True  # reverse() would turn the order of the keys as well
         if is_document_store(self.alias):  # where fewer fields cost another index, and joins are unknown
             self.queryset = self.queryset.defer(None).select_related(None)

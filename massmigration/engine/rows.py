@@ -35,7 +35,11 @@ class QuerysetKind(Kind):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.table = get_table(self.migration, self.db_alias)
-        self._locks = self.operates_inside and self.migration.lock_rows and has_row_locks(self.work_alias)
+        self._locks = (
+            self.operates_inside
+            and (self.migration.lock_rows or self.table.wants_locks)
+            and has_row_locks(self.work_alias)
+        )
         self.reads_inside = self.operates_inside
         self.until_empty = is_until_empty(self.migration, self.table)
 

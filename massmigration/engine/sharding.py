@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from django.db import IntegrityError, connections
+from django.db import IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
 from django.db.models import QuerySet
 
 from massmigration import recorder
@@ -194,7 +195,13 @@ def _sample_bounds(table: Table, count: int) -> list[Any]:
         return []
     quote = connection.ops.quote_name
     pk = quote(columns[0].column or "")
-    with connection.cursor() as cursor:
+    keys: list[Any] = []
+    # Views and foreign tables have no pages of their own.
+    with (
+        suppress(NotSupportedError, ProgrammingError),
+        transaction.atomic(using=table.alias),
+        connection.cursor() as cursor,
+    ):
         cursor.execute(
             f"SELECT {pk} FROM {quote(model._meta.db_table)} TABLESAMPLE SYSTEM (0.1) ORDER BY {pk} LIMIT 100000"
         )

@@ -149,10 +149,14 @@ class Snapshot:
 def _take(obj: Model, columns: Sequence[str]) -> dict[str, Any]:
     values = obj.__dict__
     return {
-        name: value if isinstance(value, _IMMUTABLE) else copy.deepcopy(value)
+        name: value if isinstance(value, _IMMUTABLE) else _copy(value)
         for name in columns
         if (value := values.get(name, _ABSENT)) is not _ABSENT
     }
+
+
+def _copy(value: Any) -> Any:
+    return bytes(value) if isinstance(value, memoryview) else copy.deepcopy(value)  # psycopg2's bytes cannot be copied
 
 
 def _is_as_before(row: tuple[Any, ...] | None, loaded: dict[str, Any], names: Sequence[str]) -> bool:

@@ -84,6 +84,14 @@ def test_what_counts_as_changed(old, new, is_changed):
     assert bool(snapshot.find_changed([obj])) is is_changed
 
 
+def test_bytes_as_psycopg2_gives_them():
+    obj = JsonRow(pk=1, data=memoryview(b"a"))
+    snapshot = Snapshot([obj], get_fields(JsonRow, ["data"], "x"))
+    assert snapshot.find_changed([obj]) == []
+    obj.data = b"b"
+    assert snapshot.find_changed([obj]) == [obj]
+
+
 def test_another_primary_key_is_refused():
     city = City(pk=1)
     snapshot = Snapshot([city], get_fields(City, ["slug"], "x"))
