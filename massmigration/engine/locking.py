@@ -60,8 +60,10 @@ def has_schema(model: type[Model]) -> bool:
 
 
 def list_keys(rows: QuerySet[Any]) -> list[Any]:
-    """Return the keys of rows; column by column, because Django cannot lock what selects a composite key."""
+    """Return the keys of the rows that the database finds, whatever an author's own class of querysets yields."""
     fields = get_key_fields(rows.model)
+    plain: QuerySet[Any] = QuerySet(rows.model, query=rows.query.chain(), using=rows.db)
     if len(fields) == 1:
-        return [key for (key,) in rows.values_list("pk")]
-    return list(map(tuple, rows.values_list(*(field.attname for field in fields))))
+        return [key for (key,) in plain.values_list("pk")]
+    # Column by column, because Django cannot lock what selects a composite key.
+    return list(map(tuple, plain.values_list(*(field.attname for field in fields))))

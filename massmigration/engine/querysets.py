@@ -13,6 +13,7 @@ from massmigration.database import is_document_store, is_transient
 from massmigration.engine.keyfilters import chunk_keys, get_key_fields, is_after, is_among, is_from, is_upto
 from massmigration.engine.keys import KeyCodec
 from massmigration.engine.locking import has_schema, list_keys, lock_query, lock_rows
+from massmigration.engine.yielding import has_own_iteration, list_objects
 from massmigration.exceptions import InvalidDefinition
 from massmigration.redaction import get_message
 
@@ -142,6 +143,7 @@ class Table:
         # Document stores answer a filter from an index, and have to walk to what an OFFSET leaves out.
         self.has_windows = not is_whole and not is_document_store(self.alias)
         self.is_grouped = queryset.query.group_by is not None
+        self.arranges = has_own_iteration(queryset)
         self.keys: QuerySet[Any] = QuerySet(queryset.model, using=self.alias)
 
     def find_window_end(self, keys: KeyRange, window: int) -> Any:
@@ -178,16 +180,22 @@ class Table:
                 ``limit`` keys.
         """
         if lock:
-            locked, reading = self._lock_rows(keys, limit, is_counted=is_counted)
-            return reading._replace(rows=_drop_repeated(list(locked)))
+            found, reading = self._lock_rows(keys, limit, is_counted=is_counted and not self.arranges)
+            return reading._replace(rows=self._list_objects(found, reading.rows))
+        if self.arranges:
+            reading = self.read_keys(keys, limit)
+            if not reading.rows:
+                return reading
+            found = KeyRange(keys.after, reading.last).narrow(self.queryset).order_by("pk")
+            return reading._replace(rows=self._list_objects(found, reading.rows))
         rows = list(keys.narrow(self.queryset).order_by("pk")[:limit])
-        return Reading(_drop_repeated(rows), rows[-1].pk if rows else None, len(rows) >= limit)
+        return Reading(list({row.pk: row for row in rows}.values()), rows[-1].pk if rows else None, len(rows) >= limit)
 
     def read_listed(self, values: list[Any], *, lock: bool = False) -> list[Any]:
         """Return the matching objects that have one of these keys, in order; locked if asked for."""
         if lock:
             values = lock_rows(self.queryset.model, values, self.alias)
-        return _drop_repeated(list(self._select(values).order_by("pk")))
+        return self._list_objects(self._select(values).order_by("pk"), values)
 
     def _lock_rows(self, keys: KeyRange, limit: int, *, is_counted: bool) -> tuple[QuerySet[Any], Reading]:
         """Return a query for the rows of a batch, which locks them or finds them locked, and how far it looks.
@@ -207,6 +215,9 @@ class Table:
         # A list that is long is slower than the range, of which most rows match then.
         rows = self.queryset if len(reading.rows) > limit // 2 else self._select(reading.rows)
         return self._lock_query(KeyRange(keys.after, reading.last).narrow(rows)), reading
+
+    def _list_objects(self, rows: QuerySet[Any], keys: Sequence[Any]) -> list[Any]:
+        return list_objects(rows, keys, arranges=self.arranges)
 
     def _lock_query(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         return lock_query(rows.order_by("pk"))
@@ -269,7 +280,3 @@ class Table:
     def _locks_itself(self) -> bool:
         model = self.queryset.model
         return not self.is_grouped and not model._meta.parents and not has_schema(model)
-
-
-def _drop_repeated(objects: list[Any]) -> list[Any]:
-    return list({obj.pk: obj for obj in objects}.values())

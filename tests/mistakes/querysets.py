@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.models.query import ModelIterable
 
 from tests.mistakes import Trial, mistake
 from tests.mistakes.files import Visits
@@ -24,6 +25,18 @@ def ordered(trial: Trial) -> str:
     outcome = trial.run(Migration)
     assert trial.get_visits() == [1] * 10
     return outcome
+
+
+@mistake("yields-fewer")
+class YieldsFewer(Visits):
+    class Iterable(ModelIterable):
+        def __iter__(self):
+            return (city for city in super().__iter__() if city.name != "city 5")
+
+    def get_queryset(self, db_alias):
+        rows = City.objects.using(db_alias).all()
+        rows._iterable_class = self.Iterable
+        return rows
 
 
 @mistake("other-database")
