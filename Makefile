@@ -35,6 +35,7 @@ bench: $(VENV)/.for-test
 	$(BIN)/python -m benchmarks.throughput $(ARGS)
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.selective
+	$(BIN)/python -m benchmarks.large
 
 lint: $(VENV)/.for-lint
 	$(BIN)/ruff check .
