@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import uuid
-from concurrent import futures
 from socketserver import ThreadingMixIn
 from typing import Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -30,6 +29,7 @@ from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, Co
 from tests.conftest import ROOT, get_environment, needs_postgres
 from tests.faults.support import get_visits, make_cities
 from tests.servers import cloudtasks
+from tests.servers.googletasks import Google
 from tests.servers.processes import get_free_port
 
 if cloudtasks.find_missing():
@@ -423,44 +423,6 @@ def test_a_site_that_google_does_not_know(monkeypatch):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nope.json")
     with pytest.raises(BackendUnreachable, match=r"Google does not know who this site is: File /nope\.json was not"):
         enqueue()
-
-
-class Google:
-    """A real server of the API that answers ``CreateTask`` with one status after the other, then takes the task."""
-
-    def __init__(self) -> None:
-        import grpc
-        from google.cloud.tasks_v2 import CreateTaskRequest, Task, types
-
-        self.troubles: list[tuple[Any, str]] = []
-        self.calls = 0
-        self.state: Any = None
-
-        def get_queue(request: Any, context: Any) -> Any:
-            if self.state is None:
-                context.abort(grpc.StatusCode.PERMISSION_DENIED, "No.")
-            return types.Queue(name=request.name, state=self.state)
-
-        def create_task(request: Any, context: Any) -> Any:
-            self.calls += 1
-            if self.troubles:
-                context.abort(*self.troubles.pop(0))
-            return request.task
-
-        handler = grpc.unary_unary_rpc_method_handler(
-            create_task, request_deserializer=CreateTaskRequest.deserialize, response_serializer=Task.serialize
-        )
-        asked = grpc.unary_unary_rpc_method_handler(
-            get_queue,
-            request_deserializer=types.GetQueueRequest.deserialize,
-            response_serializer=types.Queue.serialize,
-        )
-        handlers = {"CreateTask": handler, "GetQueue": asked}
-        service = grpc.method_handlers_generic_handler("google.cloud.tasks.v2.CloudTasks", handlers)
-        self.server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
-        self.server.add_generic_rpc_handlers((service,))
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
-        self.server.start()
 
 
 @pytest.fixture
