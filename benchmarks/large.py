@@ -112,7 +112,7 @@ def _call(*words: str) -> Callable[[str], Any]:
 def _run_task(alias: str) -> None:
     """Deliver a task as a queue does: it claims a shard whose range is empty, and looks for what is next."""
     record = api.get_record(KEY, alias)
-    assert record is not None
+    assert record is not None and record.attempt_uuid is not None
     MigrationRecord.objects.using(alias).filter(pk=KEY).update(status=states.RUNNING)
     shards = MigrationShard.objects.using(alias).filter(attempt_uuid=record.attempt_uuid, kind=MigrationShard.RANGE)
     shards.filter(number__lte=1).update(status=MigrationShard.READY, lower="1", upper="2")
