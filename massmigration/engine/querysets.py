@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from django.db import connections
@@ -16,6 +16,8 @@ from massmigration.engine.locking import has_schema, list_keys, lock_query, lock
 from massmigration.engine.yielding import has_own_iteration, list_objects
 from massmigration.exceptions import InvalidDefinition
 from massmigration.redaction import get_message
+
+_Read = Callable[[QuerySet[Any], Sequence[Any]], list[Any]]
 
 _REFUSALS: Final = (
     (lambda qs: qs.query.is_sliced, "is sliced", "Leave the slice out and filter instead."),
@@ -164,9 +166,9 @@ class Table:
     def read_keys(self, keys: KeyRange, limit: int, *, lock: bool = False, is_counted: bool = False) -> Reading:
         """Return the keys of at most ``limit`` matching rows, in order; arguments as ``read_objects``."""
         if lock:
-            rows, reading = self._lock_rows(keys, limit, is_counted=is_counted)
-            return reading._replace(rows=list(dict.fromkeys(list_keys(rows))))
-        values = list_keys(keys.narrow(self.queryset).select_related(None).order_by("pk")[:limit])
+            reading = self._lock_rows(keys, limit, lambda rows, _: list_keys(rows), lambda key: key, is_counted)
+            return reading._replace(rows=list(dict.fromkeys(reading.rows)))
+        values = list_keys(self._find_keys(keys)[:limit])
         return Reading(list(dict.fromkeys(values)), values[-1] if values else None, len(values) >= limit)
 
     def read_objects(self, keys: KeyRange, limit: int, *, lock: bool = False, is_counted: bool = False) -> Reading:
@@ -180,8 +182,8 @@ class Table:
                 ``limit`` keys.
         """
         if lock:
-            found, reading = self._lock_rows(keys, limit, is_counted=is_counted and not self.arranges)
-            return reading._replace(rows=self._list_objects(found, reading.rows))
+            is_counted = is_counted and not self.arranges
+            return self._lock_rows(keys, limit, self._list_objects, lambda obj: obj.pk, is_counted)
         if self.arranges:
             reading = self.read_keys(keys, limit)
             if not reading.rows:
@@ -197,24 +199,43 @@ class Table:
             values = lock_rows(self.queryset.model, values, self.alias)
         return self._list_objects(self._select(values).order_by("pk"), values)
 
-    def _lock_rows(self, keys: KeyRange, limit: int, *, is_counted: bool) -> tuple[QuerySet[Any], Reading]:
-        """Return a query for the rows of a batch, which locks them or finds them locked, and how far it looks.
+    def _lock_rows(
+        self, keys: KeyRange, limit: int, read: _Read, get_key: Callable[[Any], Any], is_counted: bool
+    ) -> Reading:
+        """Lock the rows of a batch and read them, and tell how far it looked.
 
         PostgreSQL returns a row that it had to wait for in its old place, but as it is by then: with another key, if
         the site has changed it (https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED). So
         the cursor comes from a look that locks nothing, and the rows that are locked lie between the old cursor and
-        the new one: a row whose key has moved ahead is not among them, but is met in its turn.
+        the new one. If one of those that were seen is not among them, it may have another key: then the batch ends at
+        the last key that was seen, behind which the row is met in its turn, and the keys up to there are read again.
         """
         if is_counted and self.locks_ranges:
-            return self._lock_query(keys.narrow(self.queryset)), Reading([], keys.upto, is_full=False)
+            return Reading(read(self._lock_query(keys.narrow(self.queryset)), []), keys.upto, is_full=False)
         reading = self.read_keys(keys, limit)
+        within, wanted = KeyRange(keys.after, reading.last), reading.rows
+        # A list that is long is slower than the range, of which most rows match then.
+        is_dense = len(wanted) > limit // 2
+        rows: list[Any] = []
+        tried: set[Any] = set()
+        while not tried.issuperset(wanted):
+            rows = read(self._find_locked(within, wanted, is_dense=is_dense), wanted)
+            locked = set(map(get_key, rows))
+            if locked.issuperset(wanted):
+                break
+            reading = reading._replace(is_full=True)
+            tried |= locked.union(wanted)
+            wanted = list(dict.fromkeys(list_keys(self._find_keys(within))))
+        return reading._replace(rows=rows)
+
+    def _find_locked(self, keys: KeyRange, wanted: Sequence[Any], *, is_dense: bool) -> QuerySet[Any]:
         if not self._locks_itself:
             # GROUP BY cannot be locked, and a child's row lies in two tables: so lock first, read afterwards.
-            locked = lock_rows(self.queryset.model, reading.rows, self.alias) if reading.rows else []
-            return self._select(locked).order_by("pk"), reading
-        # A list that is long is slower than the range, of which most rows match then.
-        rows = self.queryset if len(reading.rows) > limit // 2 else self._select(reading.rows)
-        return self._lock_query(KeyRange(keys.after, reading.last).narrow(rows)), reading
+            return self._select(lock_rows(self.queryset.model, wanted, self.alias)).order_by("pk")
+        return self._lock_query(keys.narrow(self.queryset if is_dense else self._select(wanted)))
+
+    def _find_keys(self, keys: KeyRange) -> QuerySet[Any]:
+        return keys.narrow(self.queryset).select_related(None).order_by("pk")
 
     def _list_objects(self, rows: QuerySet[Any], keys: Sequence[Any]) -> list[Any]:
         return list_objects(rows, keys, arranges=self.arranges)

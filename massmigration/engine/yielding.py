@@ -35,9 +35,9 @@ def list_objects(rows: QuerySet[Any], keys: Sequence[Any], *, arranges: bool) ->
     if not arranges:
         return list(objects.values())
     missing, others = set(keys) - objects.keys(), objects.keys() - set(keys)
-    if missing or others:  # which the site may have deleted or inserted in the meantime
-        now = set(list_keys(rows))
-        missing, others = missing & now, others - now
+    if missing or others:  # which the site may have deleted, inserted or moved in the meantime
+        keys = list(dict.fromkeys(list_keys(rows)))
+        missing, others = missing.intersection(keys), others.difference(keys)
     if missing or others:
         raise InvalidDefinition(
             f"The objects of the queryset of {rows.model._meta.label} are not the rows that the database returned: "
