@@ -119,18 +119,24 @@ def _check_cursors(items: Iterator[tuple[Any, Any]], shard: MigrationShard) -> I
     Raises:
         InvalidDefinition: Two items have the same cursor, or one has none.
     """
-    last, waiting = shard.cursor, None
-    for value, item in items:
-        cursor = json.dumps(value)
-        if value is None or cursor == last:
-            raise InvalidDefinition(
-                f"An item of {shard.key} does not move the cursor {last if value is not None else value}, so a restart "
-                "would skip items, or repeat them. Let get_items() yield a cursor that no other item of the shard has, "
-                "and begin after the one given.",
-                key=shard.key,
-            )
-        if waiting is not None:
+    last, waiting, has_yielded = shard.cursor, None, False
+    try:
+        for value, item in items:
+            cursor = json.dumps(value)
+            if value is None or cursor == last:
+                raise InvalidDefinition(
+                    f"An item of {shard.key} does not move the cursor {last if value is not None else value}, so a "
+                    "restart would skip items, or repeat them. Let get_items() yield a cursor that no other item of "
+                    "the shard has, and begin after the one given.",
+                    key=shard.key,
+                )
+            if waiting is not None:
+                has_yielded = True
+                yield waiting
+            last, waiting = cursor, (cursor, item)
+    except RetryLater:
+        if waiting is not None and not has_yielded:  # or one who rests after each item would never come further
             yield waiting
-        last, waiting = cursor, (cursor, item)
+        raise
     if waiting is not None:
         yield waiting
