@@ -70,6 +70,21 @@ def note_end(table: Table) -> Extension | None:
     return Extension(planned=encoded, largest=encoded, rows=None, count=0, noted_at=time.time())
 
 
+def find_upper(table: Table, extension: Extension | None, upper: str) -> str:
+    """Return where a bounded range ends that was cut from the last one, perhaps behind the key that it is bounded by.
+
+    Args:
+        table: The rows that the migration goes through.
+        extension: What the last range had when it was cut; None for a range that was not cut from it.
+        upper: Where it was cut, encoded.
+    """
+    if extension is None or extension["planned"] is None:
+        return upper
+    # Only the database can compare keys. If none lies between the two, they mean the same.
+    between = KeyRange(table.codec.decode(extension["planned"]), table.codec.decode(upper))
+    return upper if table.find_window_end(between, 1) is None else extension["planned"]
+
+
 def extend(table: Table, extension: Extension) -> Extension | None:
     """Return the next extension of a range that has reached its largest key; None if no row lies ahead.
 

@@ -15,7 +15,7 @@ from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.behaviour import Batch, Kind, Written
 from massmigration.engine.callbacks import Traces
-from massmigration.engine.growth import Extension, RowsAhead, extend, note_end, settle
+from massmigration.engine.growth import Extension, RowsAhead, extend, find_upper, note_end, settle
 from massmigration.engine.keyfilters import get_key_fields
 from massmigration.engine.keys import check_key
 from massmigration.engine.methods import call
@@ -54,7 +54,8 @@ class QuerysetKind(Kind):
             return self._fetch_listed(shard, shard.payload["keys"])
         after = shard.cursor if shard.cursor is not None else shard.lower
         if shard.upper is not None:
-            return self._fetch_between(after, shard.upper, pacer, limit)
+            upper = find_upper(self.table, shard.extension, shard.upper) if self.migration.bounded else shard.upper
+            return self._fetch_between(after, upper, pacer, limit)
         # Null for a shard that was planned before such ends were noted.
         extension: Extension | None = shard.extension or note_end(self.table)
         if extension is None:

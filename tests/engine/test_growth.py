@@ -10,6 +10,9 @@ from django.db import connections
 from django.db.models import F
 
 from massmigration import BatchMigration, MapperMigration, executor, recorder
+from massmigration.engine.leases import release
+from massmigration.engine.sharding import split_largest
+from massmigration.engine.slice import Slice
 from massmigration.models import MigrationShard
 from tests.engine.support import AUTHOR, claim_range, make, run, start, work
 from tests.testapp.models import City, CompositeRow, TextRow
@@ -136,6 +139,42 @@ def test_bounded_set_before_a_retry_ends_the_run_where_it_was_planned_to(db_alia
     corrected = make(type("Migration", (Copies,), {"bounded": True}))
     progress = work(corrected, db_alias, should_stop=guard(City, db_alias))
     assert (progress.status, City.objects.using(db_alias).count()) == ("applied", count)
+
+
+@pytest.mark.parametrize("model", [City, TextRow])
+def test_a_bounded_range_ends_where_it_was_planned_to_although_it_is_cut_behind(db_alias, model):
+    """Most of what an idle worker finds ahead are copies, so that it cuts among them."""
+    count = 4_000
+
+    def get_key(number):
+        return number if model is City else f"z{number:05}"
+
+    class CopiesMany(BatchMigration):
+        bounded = True
+        batch_size = 500
+        shard_count = 1
+
+        def get_queryset(self, db_alias):
+            return model.objects.using(db_alias)
+
+        def operation(self, queryset, db_alias):
+            keys = list(queryset.values_list("pk", flat=True))
+            numbers = [int(str(key).lstrip("z")) for key in keys]
+            queryset.update(visits=F("visits") + 1)
+            model.objects.using(db_alias).bulk_create(model(pk=get_key(number + count)) for number in numbers)
+
+    model.objects.using(db_alias).bulk_create(model(pk=get_key(number)) for number in range(1, count + 1))
+    migration = make(CopiesMany)
+    start(migration, db_alias)
+    shard, batches = claim_range(migration, db_alias), []
+    Slice(shard, migration, db_alias, should_stop=lambda: len(batches) > 5, on_batch=lambda: batches.append(1)).run()
+    shard = claim_range(migration, db_alias)
+    new = split_largest(migration, recorder.get_shards(shard.attempt_uuid, db_alias), db_alias)
+    assert new is not None and new.lower > shard.extension["planned"]
+    release(shard, db_alias)
+    progress = work(migration, db_alias)
+    assert (progress.status, progress.processed) == ("applied", count)
+    assert model.objects.using(db_alias).count() == 2 * count
 
 
 def test_a_corrected_operation_visits_what_the_wrong_one_made(db_alias):
