@@ -168,7 +168,7 @@ def _is_as_before(row: tuple[Any, ...] | None, loaded: dict[str, Any], names: Se
 
 
 def _is_same(new: Any, old: Any) -> bool:
-    """Compare as JSON does: True is not 1, and 1 is not 1.0, however deep they lie."""
+    """Compare as JSON does: True is not 1, and 1 is not 1.0, however deep they lie; a new file may have an old name."""
     if type(new) is type(old) and isinstance(new, _IMMUTABLE):
         return bool(new == old)
     if isinstance(new, dict) and isinstance(old, dict):
@@ -178,6 +178,6 @@ def _is_same(new: Any, old: Any) -> bool:
     if [isinstance(new, kind) for kind in _NUMBERS] != [isinstance(old, kind) for kind in _NUMBERS]:
         return False
     try:
-        return bool(new == old)
+        return bool(new == old) and getattr(new, "_committed", True)
     except ValueError:  # arrays of numbers do not compare to one truth
         return False

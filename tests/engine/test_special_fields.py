@@ -7,6 +7,7 @@ import json
 import pytest
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
+from django.core.files.base import ContentFile
 from django.db import DatabaseError, connections, models
 from django.db.models import F, Value
 from django.db.models.functions import Concat, Upper
@@ -440,3 +441,31 @@ def test_ranges_and_hstore_are_left_to_django():
         for obj in Ranges.objects.using("postgres"):
             assert obj.span == ranges.NumericRange(1, 5)
             assert obj.spans == [ranges.NumericRange(1, 2), ranges.NumericRange(3, 4)]
+
+
+class Document(Extra):
+    file = models.FileField()
+
+
+@pytest.mark.parametrize("looks_at_it", [False, True])
+def test_a_new_file_is_stored_although_its_name_is_the_old_one(db_alias, tmp_path, settings, looks_at_it):
+    class Migration(MapperMigration):
+        update_fields = ["file"]
+
+        def get_queryset(self, db_alias):
+            return Document.objects.using(db_alias)
+
+        def operation(self, document, db_alias):
+            document.file = ContentFile(b"new", name=document.file.name)
+            if looks_at_it:
+                assert document.file.size
+
+    settings.MEDIA_ROOT = str(tmp_path)
+    with make_tables(db_alias, Document):
+        document = Document()
+        document.file.save("a.txt", ContentFile(b"old"), save=False)
+        document.save(using=db_alias)
+        progress = run(Migration, db_alias)
+        assert (progress.status, progress.changed) == ("applied", 1)
+        with Document.objects.using(db_alias).get().file.open() as file:
+            assert file.read() == b"new"
