@@ -43,9 +43,9 @@ _REFUSALS: Final = (
     ),
     (
         lambda qs: any(
-            getattr(annotation, "contains_over_clause", False) for annotation in qs.query.annotations.values()
+            getattr(part, "contains_over_clause", False) for part in (qs.query.where, *qs.query.annotations.values())
         ),
-        "is annotated with a window function, which would start anew in each batch",
+        "has a window function, which would start anew in each batch",
         "Compute it in prepare() or with a subquery.",
     ),
 )
@@ -253,11 +253,7 @@ class Table:
         return self._select_range(values) if connections[self.alias].vendor == "sqlite" else self._select(values)
 
     def count_matching(self, values: list[Any]) -> int:
-        """Return how many of these keys' rows the queryset finds.
-
-        Args:
-            values: The keys of a batch, in order, at least one.
-        """
+        """Return how many of these keys' rows the queryset finds; arguments as ``select_batch``."""
         if not self._select_range(values).exists():  # nearly always, and quicker asked than for each key
             return 0
         chunks = chunk_keys(self.queryset.model, values, connections[self.alias])

@@ -129,8 +129,7 @@ class QuerysetKind(Kind):
         number = 0 if shard.cursor is None else json.loads(shard.cursor)
         if number >= len(listed):
             return Batch([], None, json.dumps)
-        rows = self._read_listed([self.table.codec.decode(listed[number])])
-        return self._make_batch(rows, json.dumps(number + 1))
+        return self._make_batch(self._read_listed([self.table.codec.decode(listed[number])]), json.dumps(number + 1))
 
     def _make_batch(self, rows: list[Any], cursor: str | None) -> Batch:
         keys = [self._get_key(row) for row in rows]  # now, because an operation may give an object another one

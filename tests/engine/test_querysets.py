@@ -8,6 +8,7 @@ import pytest
 from django.db import connections
 from django.db.models import Count, Exists, F, OuterRef, Q, Subquery, Value, Window
 from django.db.models.functions import Concat, Length, RowNumber, Upper
+from django.db.models.lookups import LessThan
 from django.test.utils import CaptureQueriesContext
 
 from massmigration import BatchMigration, MapperMigration, executor, recorder
@@ -287,7 +288,7 @@ REFUSALS = {
     "anyway.": lambda rows: rows.distinct("name"),
     "The queryset of testapp:0001_test gives values instead of objects. Leave values() out; use only() to read "
     "fewer columns.": lambda rows: rows.values("name"),
-    "The queryset of testapp:0001_test is annotated with a window function, which would start anew in each batch. "
+    "The queryset of testapp:0001_test has a window function, which would start anew in each batch. "
     "Compute it in prepare() or with a subquery.": lambda rows: rows.annotate(n=F("pk") + Window(RowNumber())),
     "get_queryset() of testapp:0001_test returned list. Return a QuerySet.": list,
     "get_queryset() of testapp:0001_test returned NoneType. Return a QuerySet.": lambda rows: None,
@@ -301,6 +302,7 @@ MORE_REFUSALS = [
     lambda rows: rows.values("name").annotate(n=Count("pk")),
     lambda rows: rows.values_list("name", named=True),
     lambda rows: rows.annotate(n=Window(RowNumber())).filter(n=1),
+    lambda rows: rows.filter(LessThan(Window(RowNumber(), order_by="pk"), 6)),
     lambda rows: rows.difference(rows.filter(pk=1)),
     lambda rows: rows.order_by("pk")[5:],
 ]
