@@ -98,6 +98,7 @@ def test_a_database_in_memory_has_no_second_process(monkeypatch):
         check_second_process("default")
 
 
+@pytest.mark.usefixtures("django_db_setup")  # before it the database is one in memory, which is refused as well
 def test_without_a_settings_module_there_is_no_second_process(monkeypatch):
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
     with pytest.raises(ConfigurationError, match="DJANGO_SETTINGS_MODULE"):

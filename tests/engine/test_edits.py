@@ -25,7 +25,7 @@ class Middle(Grandparent):
     detail = models.CharField(max_length=30, default="")
 
 
-class Leaf(Middle):
+class Grandchild(Middle):
     text = models.CharField(max_length=30, default="")
 
 
@@ -41,7 +41,7 @@ class SideLeaf(SideBranch):
     more = models.CharField(max_length=30, default="")
 
 
-FAMILY = (Grandparent, Middle, Leaf, SideBranch, SideLeaf)
+FAMILY = (Grandparent, Middle, Grandchild, SideBranch, SideLeaf)
 
 
 def make_migration(rows, names, change):
@@ -64,7 +64,7 @@ def family(db_alias):
     with make_tables(db_alias, *FAMILY):
         for _ in range(2):  # so that the keys of the tables are not the same
             Grandparent().save(using=db_alias)
-        for model in (Leaf, SideLeaf):
+        for model in (Grandchild, SideLeaf):
             for number in range(3):
                 model(title=f"t{number}").save(using=db_alias)
         yield
@@ -76,7 +76,7 @@ def get_tables(model):
 
 @needs_postgres
 @pytest.mark.parametrize("db_alias", ["postgres"])
-@pytest.mark.parametrize("model", [Leaf, SideLeaf])
+@pytest.mark.parametrize("model", [Grandchild, SideLeaf])
 def test_the_rows_of_all_ancestors_are_locked_once_they_are_compared(family, db_alias, model):
     objects = list(model.objects.using(db_alias).order_by("pk"))
     snapshot = Snapshot(objects, get_fields(model, ["title"], "x"))
@@ -94,7 +94,7 @@ def test_the_rows_of_all_ancestors_are_locked_once_they_are_compared(family, db_
                 in_threads(lambda table=table, pk=pk: edit(table, pk))
 
 
-@pytest.mark.parametrize("model", [Leaf, SideLeaf])
+@pytest.mark.parametrize("model", [Grandchild, SideLeaf])
 @pytest.mark.parametrize("only", [(), ("text",), ("label", "text")])
 def test_an_edit_of_a_grandparent_is_kept(family, db_alias, model, only):
     edited = []
@@ -194,7 +194,7 @@ def test_a_parents_field_that_was_deferred_is_compared(family, db_alias):
             in_threads(lambda: rows.update(title="site"))
         obj.title = f"{obj.title}!"
 
-    rows = lambda alias: Leaf.objects.using(alias).defer("title", "label")  # noqa: E731
+    rows = lambda alias: Grandchild.objects.using(alias).defer("title", "label")  # noqa: E731
     assert run(make_migration(rows, ["title"], change), db_alias).status == "applied"
-    titles = Leaf.objects.using(db_alias).order_by("pk").values_list("title", flat=True)
+    titles = Grandchild.objects.using(db_alias).order_by("pk").values_list("title", flat=True)
     assert list(titles) == ["site!", "t1!", "t2!"]

@@ -104,7 +104,7 @@ def test_bounds_that_cannot_work_are_refused(value):
 
 
 def test_a_shard_rests_while_trouble_lasts_and_goes_on_afterwards(db_alias, monkeypatch):
-    monkeypatch.setattr(isolation, "LONGEST_REST_SECONDS", 0.1)
+    monkeypatch.setattr(isolation, "LONGEST_REST_SECONDS", 0.5)  # long enough for ``on_progress`` to see it
 
     class Migration(Count):
         max_retries = 1
