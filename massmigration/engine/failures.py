@@ -10,11 +10,20 @@ from django.db import connections
 
 from massmigration.database import is_transient
 from massmigration.definitions.base import BaseMigration
+from massmigration.exceptions import RetryLater
 from massmigration.models import MigrationFailure, MigrationShard
 from massmigration.redaction import cut, format_traceback, get_message
 
+RESTS: Final = 8
+"""How many times in a row a shard may rest without progress before the error counts as a failure."""
+
+
 MESSAGE_LIMIT: Final = 2_000
 TRACEBACK_LIMIT: Final = 20_000
+
+
+class CountedRest(RetryLater):
+    """A rest without progress: the shard remembers how many there were in a row."""
 
 
 class SwallowedDatabaseError(Exception):

@@ -6,21 +6,18 @@ import random
 from typing import Final
 
 from massmigration.engine.behaviour import Batch, Kind
-from massmigration.engine.failures import get_repr, is_passing, make_failure
+from massmigration.engine.failures import RESTS, CountedRest, get_repr, is_passing, make_failure
 from massmigration.engine.pacing import Pacer
 from massmigration.engine.takeovers import SINGLES_AFTER, is_found, is_searching, make_error
-from massmigration.exceptions import InvalidDefinition, RetryLater
+from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationFailure, MigrationShard
 from massmigration.redaction import cut, describe
-
-RESTS: Final = 8
-"""So often a shard rests, each time for longer, until trouble that should pass counts as a failure."""
 
 LONGEST_REST_SECONDS: Final = 60.0
 REASON_LIMIT: Final = 200
 
 
-class TroubleLasts(RetryLater):
+class TroubleLasts(CountedRest):
     """Trouble that passes by itself did not, however often the batch was repeated.
 
     Args:

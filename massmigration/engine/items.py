@@ -10,6 +10,7 @@ from typing import Any
 
 from massmigration.definitions.custom import CustomMigration
 from massmigration.engine.behaviour import Batch, Kind
+from massmigration.engine.failures import RESTS, CountedRest
 from massmigration.engine.methods import call
 from massmigration.engine.pacing import Pacer
 from massmigration.exceptions import InvalidDefinition, RetryLater
@@ -119,24 +120,43 @@ def _check_cursors(items: Iterator[tuple[Any, Any]], shard: MigrationShard) -> I
     Raises:
         InvalidDefinition: Two items have the same cursor, or one has none.
     """
-    last, waiting, has_yielded = shard.cursor, None, False
-    try:
-        for value, item in items:
-            cursor = json.dumps(value)
-            if value is None or cursor == last:
-                raise InvalidDefinition(
-                    f"An item of {shard.key} does not move the cursor {last if value is not None else value}, so a "
-                    "restart would skip items, or repeat them. Let get_items() yield a cursor that no other item of "
-                    "the shard has, and begin after the one given.",
-                    key=shard.key,
-                )
+    last, waiting = shard.cursor, None
+    while True:
+        try:
+            value, item = next(items)
+        except StopIteration:
+            break
+        except RetryLater as rest:
             if waiting is not None:
-                has_yielded = True
-                yield waiting
-            last, waiting = cursor, (cursor, item)
-    except RetryLater:
-        if waiting is not None and not has_yielded:  # or one who rests after each item would never come further
+                raise _hold_back(shard, rest) from rest
+            raise
+        cursor = json.dumps(value)
+        if value is None or cursor == last:
+            raise InvalidDefinition(
+                f"An item of {shard.key} does not move the cursor {last if value is not None else value}, so a restart "
+                "would skip items, or repeat them. Let get_items() yield a cursor that no other item of the shard has, "
+                "and begin after the one given.",
+                key=shard.key,
+            )
+        if waiting is not None:
             yield waiting
-        raise
+        last, waiting = cursor, (cursor, item)
     if waiting is not None:
         yield waiting
+
+
+def _hold_back(shard: MigrationShard, rest: RetryLater) -> Exception:
+    """Return what to raise where the last item before a rest is kept for the next visit, as nobody knows its successor.
+
+    Args:
+        shard: As its worker holds it.
+        rest: What ``get_items()`` raised.
+    """
+    if shard.retries < RESTS:
+        return CountedRest(rest.seconds, str(rest))
+    return InvalidDefinition(
+        f"get_items() of {shard.key} asked for a rest after a single item {RESTS + 1} times in a row. An item is "
+        "worked once the cursor of the next one is known, so this never ends. Let get_items() yield at least two items "
+        "before it raises RetryLater, or raise it in the operation.",
+        key=shard.key,
+    )

@@ -20,8 +20,9 @@ from massmigration.engine.accepted import stays_accepted
 from massmigration.engine.attributes import check_attributes
 from massmigration.engine.batch import BatchRunner
 from massmigration.engine.breaker import Breaker
+from massmigration.engine.failures import CountedRest
 from massmigration.engine.finish import run_finish
-from massmigration.engine.isolation import ObjectFailed, TroubleLasts
+from massmigration.engine.isolation import ObjectFailed
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import Heartbeat, release
 from massmigration.engine.lines import SliceLines, get_fields, note_takeover
@@ -148,7 +149,7 @@ class Slice:
             seconds = max(check_rest(rest.seconds), shortest)
         except (TypeError, ValueError) as error:  # of an author's subclass, which sets it by itself
             return self._fail(states.OPERATION_ERROR, describe(error), error), {}
-        rests = self.shard.retries + isinstance(rest, TroubleLasts)
+        rests = self.shard.retries + isinstance(rest, CountedRest)
         release(self.shard, self.db_alias, rest_seconds=seconds, waiting_for=str(rest), rests=rests)
         return RESTING, {"detail": str(rest), "rest_seconds": seconds}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from massmigration import CustomMigration, RetryLater, executor
@@ -194,24 +192,6 @@ def test_what_was_pulled_before_a_rest_is_worked_first(db_alias, size):
     progress = run(Migration, db_alias)
     assert (progress.status, progress.processed, Migration.rests) == ("applied", 75, 2)
     assert get_items_done(db_alias) == list(range(75))
-
-
-def test_a_generator_that_rests_after_each_item_comes_to_its_end(db_alias):
-    worked = []
-
-    class Migration(CustomMigration):
-        def get_items(self, shard, cursor, db_alias):
-            if cursor == 3:
-                return
-            yield (cursor or 0) + 1, (cursor or 0) + 1
-            raise RetryLater(0.1, "its quota")
-
-        def operation(self, item, db_alias):
-            worked.append(item)
-
-    deadline = time.monotonic() + 10
-    progress = run(Migration, db_alias, should_stop=lambda: time.monotonic() > deadline)
-    assert (progress.status, worked) == ("applied", [1, 2, 3])
 
 
 def test_an_error_of_the_generator_leaves_what_came_before_it_done(db_alias):

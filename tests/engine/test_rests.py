@@ -156,3 +156,23 @@ def test_a_rest_before_the_first_item_rests(db_alias):
 
     assert run(Migration, db_alias).status == "applied"
     assert City.objects.using(db_alias).count() == 1
+
+
+def test_a_rest_after_each_single_item_ends_with_a_sentence(db_alias):
+    """An item is worked once the cursor of the next one is known, so such a generator would rest for ever."""
+
+    class Migration(CustomMigration):
+        visits = 0
+
+        def get_items(self, shard, cursor, db_alias):
+            type(self).visits += 1
+            yield self.visits, 1
+            raise RetryLater(0, "one request at a time")
+
+        def operation(self, number, db_alias):
+            City.objects.using(db_alias).create(name=f"City {number}")
+
+    progress = run(Migration, db_alias, should_stop=lambda: Migration.visits > 20)
+    assert (progress.status, progress.reason) == ("failed", states.OPERATION_ERROR)
+    assert "asked for a rest after a single item 9 times in a row" in progress.error
+    assert Migration.visits == 9
