@@ -11,7 +11,7 @@ from django.db import connections
 from massmigration.conf import conf
 from massmigration.database import is_document_store
 from massmigration.engine.callbacks import HeldCallbacks
-from massmigration.engine.growth import Extension
+from massmigration.engine.growth import Extension, RowsAhead
 from massmigration.engine.pacing import LARGEST_LOADED, Pacer
 from massmigration.engine.snapshots import Snapshot
 from massmigration.exceptions import RetryLater
@@ -142,6 +142,10 @@ class Kind:
     def count_left(self, batch: Batch, shard: MigrationShard) -> int:
         """Return how many objects of a batch that was written the queryset still finds, if anybody wants to know."""
         return 0
+
+    def settle(self, shard: MigrationShard, ahead: RowsAhead) -> Extension:
+        """Return how the last range goes on whose extensions do not get smaller, or raise FinishRefused."""
+        raise NotImplementedError
 
     def note_commit(self, batch: Batch) -> None:
         """Learn that a batch is done."""

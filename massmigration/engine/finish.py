@@ -17,7 +17,7 @@ from massmigration.engine.kinds import get_kind
 from massmigration.engine.methods import check_result
 from massmigration.engine.refusals import FinishRefused
 from massmigration.engine.rows import get_table, is_until_empty
-from massmigration.engine.sharding import plan_ranges
+from massmigration.engine.sharding import plan_pass
 from massmigration.exceptions import FenceLost, RetryLater
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author
@@ -182,7 +182,7 @@ def _catch_up(
             upper=part.upper,
             extension=part.extension,
         )
-        for number, part in enumerate(plan_ranges(migration, table))
+        for number, part in enumerate(plan_pass(migration, table))
     ], ""
 
 

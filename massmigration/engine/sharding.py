@@ -65,7 +65,24 @@ def plan_parts(migration: BaseMigration, db_alias: str) -> Plan:
         return Plan([Part(None, None, None, 1)], Count(1, is_estimate=False))
     table = get_table(migration, db_alias)
     count = count_rows(table.queryset)
-    return Plan(plan_ranges(migration, table), count)
+    return Plan(plan_pass(migration, table), count)
+
+
+def plan_pass(migration: QuerysetMigration, table: Table) -> list[Part]:
+    """Return the ranges of a pass over the table, the last of which knows where the table ends.
+
+    Raises:
+        InvalidDefinition: The migration is bounded, but it cannot be found where the table ends.
+    """
+    parts, end = plan_ranges(migration, table), note_end(table)
+    if end is None and migration.bounded:
+        raise InvalidDefinition(
+            f"{migration.key} is bounded, but on database '{table.alias}' the largest key of "
+            f"{table.keys.model._meta.label} cannot be found. Leave bounded out, and filter for what was there before.",
+            key=migration.key,
+            db_alias=table.alias,
+        )
+    return [*parts[:-1], parts[-1]._replace(extension=end)]
 
 
 def plan_ranges(migration: QuerysetMigration, table: Table) -> list[Part]:
@@ -81,18 +98,7 @@ def plan_ranges(migration: QuerysetMigration, table: Table) -> list[Part]:
         keys = _find_bounds(table, wanted, rows)
     bounds = [table.codec.encode(key) for key in keys]
     lowers, uppers = [None, *bounds], [*bounds, None]
-    end = note_end(table)
-    if end is None and migration.bounded:
-        raise InvalidDefinition(
-            f"{migration.key} is bounded, but on database '{table.alias}' the largest key of "
-            f"{table.keys.model._meta.label} cannot be found. Leave bounded out, and filter for what was there before.",
-            key=migration.key,
-            db_alias=table.alias,
-        )
-    return [
-        Part(lower, upper, None, None, end if upper is None else None)
-        for lower, upper in zip(lowers, uppers, strict=True)
-    ]
+    return [Part(lower, upper, None, None) for lower, upper in zip(lowers, uppers, strict=True)]
 
 
 def split_largest(migration: BaseMigration, shards: list[MigrationShard], db_alias: str) -> MigrationShard | None:

@@ -125,8 +125,8 @@ def find_stored_cut(table: Table, ranges: list[KeyRange], least_rows: int) -> tu
 def find_stored_largest(table: Table, after: Any) -> tuple[bool, Any]:
     """Return whether the largest key that a queryset finds can be told, and the key; None if there is none.
 
-    It is found by halving the space of keys, with one key read at each step: descending queries by key need an index
-    of their own, or are not to be had.
+    Looks further and further ahead until nothing lies there, and halves what is left. Each look reads some keys and
+    ends the search if they are the last. Descending queries by key need an index of their own, or are not to be had.
 
     Args:
         table: The author's queryset, on a document store.
@@ -135,18 +135,20 @@ def find_stored_largest(table: Table, after: Any) -> tuple[bool, Any]:
     reader, space = _open(table, KeyRange(after, None))
     if space is None or space.is_open:
         return False, None
-    found = reader.read(None, None, 1)
-    if not found:
-        return True, None
-    low, high, largest = space.get_position(found[0]), space.highest, found[0]
+    keys = reader.read(None, None, PROBE_KEYS)
+    if len(keys) < PROBE_KEYS:
+        return True, keys[-1] if keys else None
+    largest, low, high = keys[-1], space.get_position(keys[-1]), space.highest
+    step, is_near = 4 * max(PROBE_KEYS, low - space.get_position(keys[0])), True
     while low < high:
-        middle = (low + high + 1) // 2
-        key = space.get_key(middle - 1)
-        found = reader.read(key, None, 1)
-        if found and (position := space.get_position(found[0])) > low:
-            low, largest = max(position, middle), found[0]
-        else:
-            high = middle - 1
+        place = min(low + step, high) if is_near else (low + high + 1) // 2
+        keys = reader.read(space.get_key(place - 1), None, PROBE_KEYS)
+        if not keys or space.get_position(keys[-1]) <= low:
+            high, is_near = place - 1, False
+            continue
+        largest, low, step = keys[-1], max(space.get_position(keys[-1]), place), 4 * step
+        if len(keys) < PROBE_KEYS:
+            break
     return True, largest
 
 

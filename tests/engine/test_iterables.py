@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.db.models import F, QuerySet
 from django.db.models.query import ModelIterable
@@ -58,7 +60,7 @@ class Specific(ModelIterable):
 class FetchesLess(QuerySet):
     def _fetch_all(self):
         super()._fetch_all()
-        self._result_cache = self._result_cache[:-1]
+        self._result_cache = (self._result_cache or [])[:-1]
 
 
 class IteratesLess(QuerySet):
@@ -139,7 +141,9 @@ def test_objects_that_are_not_the_rows_fail_the_run(db_alias, definition, source
 @pytest.mark.parametrize("source", [Specific, FiltersLater, TurnsRound])
 @pytest.mark.parametrize("is_filtered", [False, True])
 def test_the_same_rows_as_other_objects_or_in_another_order_are_visited_once(db_alias, definition, source, is_filtered):
-    class Migration(definition):
+    base: Any = definition
+
+    class Migration(base):
         rests = 0
 
         def get_queryset(self, db_alias):

@@ -13,7 +13,7 @@ from massmigration import BatchMigration, MapperMigration
 from massmigration.engine.locking import lock_rows
 from tests.engine.support import run
 from tests.engine.tables import Extra, make_tables
-from tests.testapp.models import Child
+from tests.testapp.models import Child, Parent
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "postgres"]),
@@ -94,8 +94,7 @@ class SlowSave(threading.Thread):
             with transaction.atomic(using=ALIAS):
                 connections[ALIAS].cursor().execute("SET LOCAL deadlock_timeout = '100ms'")
                 child = Child.objects.using(ALIAS).get(pk=self.pk)
-                child.parent_ptr.title = "by the site"
-                child.parent_ptr.save(update_fields=["title"])
+                Parent.objects.using(ALIAS).filter(pk=self.pk).update(title="by the site")
                 self.has_begun.set()
                 time.sleep(0.5)
                 child.detail = "by the site"
