@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from massmigration.backends.base import get_backend_path
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.engine.counting import COUNT_SECONDS, Count, count_rows
-from massmigration.engine.rows import get_table
+from massmigration.engine.tables import get_table
 from massmigration.exceptions import DependencyNotApplied, MassMigrationError
 from massmigration.overview import Key, get_migration
 from massmigration.readiness import check_dependencies

@@ -19,7 +19,7 @@ from django.test import Client
 from massmigration import BatchMigration, CustomMigration, MapperMigration, SimpleMigration, api, executor
 from massmigration.databases import get_aliases, get_database_aliases
 from massmigration.engine.querysets import KeyRange
-from massmigration.engine.rows import get_table
+from massmigration.engine.tables import get_table
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationRecord
 from tests.engine.support import AUTHOR, make, run, start, work

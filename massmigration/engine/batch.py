@@ -13,7 +13,7 @@ from massmigration import logs, recorder
 from massmigration.conf import conf
 from massmigration.database import is_timed_out, limit_idling, run_write, write_transaction
 from massmigration.engine.behaviour import Batch, Kind, Written
-from massmigration.engine.callbacks import HeldCallbacks
+from massmigration.engine.callbacks import HeldCallbacks, WritesByItself
 from massmigration.engine.failures import check_transaction, is_passing
 from massmigration.engine.growth import RowsAhead, forgive
 from massmigration.engine.isolation import Isolation, ObjectFailed
@@ -48,8 +48,7 @@ class BatchRunner:
         self.db_alias = kind.db_alias
         self.pacer: Pacer = kind.make_pacer(shard)
         self._batch: Batch | None = None
-        self._limit = 0
-        self._is_authors_error = False
+        self._limit, self._is_authors_error = 0, False
         self._isolation = Isolation(kind, shard, self.pacer.size)
         if self._isolation.limit is None and shard.batch_size is not None and shard.batch_size < self.pacer.size:
             self._isolation.limit = shard.batch_size
@@ -111,7 +110,7 @@ class BatchRunner:
             try:
                 batch = self._work(limit)
                 break
-            except _RowsChanged:
+            except (_RowsChanged, WritesByItself):  # after the latter the kind works within the transaction
                 self.kind.note_error()
                 logger.debug("%s: rows changed meanwhile are visited again", self.shard.key)
         else:  # nobody can be kept from writing there: fewer rows, and for one of them a calmer moment

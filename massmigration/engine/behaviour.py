@@ -105,8 +105,12 @@ class Kind:
             self.largest_size = DOCUMENT_LIMIT
         elif not self.migration.atomic:
             self.operates_inside = False
-        elif connections[self.db_alias].vendor == "sqlite":
-            # Whoever writes keeps all others from writing: short batches, with gaps in which a pause gets in.
+        else:
+            self.limit_writing()
+
+    def limit_writing(self) -> None:
+        """On SQLite, where who writes keeps all others from it: short batches, with gaps in which a pause gets in."""
+        if connections[self.db_alias].vendor == "sqlite":
             self.batch_seconds = min(self.batch_seconds, 0.1)
             self.gap_seconds = 0.02
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.db import connections
 
-_HARMLESS: Final = ("SELECT", "SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT")
+_HARMLESS: Final = ("SELECT", "BEGIN", "SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT")
 
 
 class HeldCallbacks:
@@ -72,23 +72,41 @@ class HeldCallbacks:
             self._connection.on_commit(func, robust)
 
 
+class WritesByItself(Exception):
+    """An operation writes outside of the transaction of its batch: if the batch is repeated, that is done twice."""
+
+
 class Traces:
     """Tells whether an object's operation has written by itself in the transaction of its batch.
 
     Args:
         alias: The database that the operation writes to.
+        refuses: Whether no statement may write, as the operation is called outside of that transaction.
     """
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, *, refuses: bool = False) -> None:
         self._connection = connections[alias]
+        self._refuses = refuses
+        self._has_refused = False
         self._has_written = False
         self._callbacks = 0
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Look at the statements of the block."""
-        with self._connection.execute_wrapper(self._look):
-            yield
+        """Look at the statements of the block.
+
+        Raises:
+            WritesByItself: One would have written, and was not sent; whatever the author's code made of that.
+        """
+        try:
+            with self._connection.execute_wrapper(self._look):
+                yield
+        except Exception as error:
+            if self._has_refused:
+                raise WritesByItself from error
+            raise
+        if self._has_refused:
+            raise WritesByItself
 
     def begin(self) -> None:
         """Forget the last object."""
@@ -102,4 +120,7 @@ class Traces:
     def _look(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
         if not str(sql).startswith(_HARMLESS):
             self._has_written = True
+            if self._refuses:
+                self._has_refused = True
+                raise WritesByItself
         return execute(sql, params, many, context)

@@ -16,8 +16,8 @@ from massmigration.engine.counting import Count, count_rows
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.methods import check_result
 from massmigration.engine.refusals import FinishRefused
-from massmigration.engine.rows import get_table, is_until_empty
 from massmigration.engine.sharding import plan_pass
+from massmigration.engine.tables import get_table, is_until_empty
 from massmigration.exceptions import FenceLost, RetryLater
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author

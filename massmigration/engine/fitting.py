@@ -13,7 +13,7 @@ from massmigration.database import run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.engine.keyfilters import get_key_fields
 from massmigration.engine.kinds import KINDS
-from massmigration.engine.rows import get_table
+from massmigration.engine.tables import get_table
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationAttempt, MigrationShard
 

@@ -13,8 +13,8 @@ from massmigration.definitions.base import BaseMigration, QuerysetMigration, lau
 from massmigration.engine.fitting import get_purpose
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.methods import call
-from massmigration.engine.rows import get_table, is_until_empty
 from massmigration.engine.sharding import plan_parts
+from massmigration.engine.tables import get_table, is_until_empty
 from massmigration.exceptions import FenceLost, RetryLater
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author

@@ -14,16 +14,16 @@ from massmigration.definitions.base import QuerysetMigration
 from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.behaviour import Batch, Kind, Written
-from massmigration.engine.callbacks import Traces
+from massmigration.engine.callbacks import Traces, WritesByItself
 from massmigration.engine.growth import Extension, RowsAhead, extend, find_upper, note_end, settle
 from massmigration.engine.keyfilters import get_key_fields
-from massmigration.engine.keys import check_key
 from massmigration.engine.methods import call
 from massmigration.engine.pacing import LARGEST_SIZE, Pacer
-from massmigration.engine.querysets import KeyRange, Reading, Table, check_queryset, filters_on
+from massmigration.engine.querysets import KeyRange, Reading
 from massmigration.engine.snapshots import Snapshot, get_version, prepare_related
+from massmigration.engine.tables import get_table, is_until_empty
 from massmigration.engine.writeback import get_fields, get_statement_size, write_objects
-from massmigration.exceptions import InvalidDefinition, RetryLater
+from massmigration.exceptions import RetryLater
 from massmigration.models import MigrationShard
 
 
@@ -56,8 +56,7 @@ class QuerysetKind(Kind):
         if shard.upper is not None:
             upper = find_upper(self.table, shard.extension, shard.upper) if self.migration.bounded else shard.upper
             return self._fetch_between(after, upper, pacer, limit)
-        # Null for a shard that was planned before such ends were noted.
-        extension: Extension | None = shard.extension or note_end(self.table)
+        extension: Extension | None = shard.extension or note_end(self.table)  # null if an older version has planned
         if extension is None:
             return self._fetch_between(after, None, pacer, limit)
         if self.migration.bounded:
@@ -178,7 +177,7 @@ class MapperKind(QuerysetKind):
 
     @property
     def saves_itself(self) -> bool:
-        """Whether the operation's changes stay when the batch's transaction is rolled back."""
+        """As of every kind; with the fields declared the engine saves."""
         return not self.fields and super().saves_itself
 
     def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
@@ -192,11 +191,18 @@ class MapperKind(QuerysetKind):
         """Call the operation for each object; a pause ends the batch between two of them."""
         if self.fields:
             batch.snapshot = Snapshot(batch.objects, self.fields, is_locked=self.locks)
-        # A copy, because the author's code may sort it or take objects out, and ours goes with keys and snapshot.
-        call(self.migration, "prepare", list(batch.objects), self.db_alias)
-        traces = Traces(self.work_alias)
-        with traces.watch():
-            self._operate_each(batch, traces)
+        is_outside = batch.callbacks is not None and self.migration.atomic and not self.is_document
+        traces = Traces(self.work_alias, refuses=is_outside)
+        try:
+            with traces.watch():
+                # A copy, because the author's code may sort it or take objects out, and ours goes with the snapshot.
+                call(self.migration, "prepare", list(batch.objects), self.db_alias)
+                self._operate_each(batch, traces)
+        except WritesByItself:  # all of it belongs into the transaction that moves the cursor
+            self.reads_inside = self.operates_inside = True
+            self._locks = has_row_locks(self.work_alias)
+            self.limit_writing()
+            raise
 
     def _operate_each(self, batch: Batch, traces: Traces) -> None:
         batch.worked = 0
@@ -267,34 +273,3 @@ class BatchKind(QuerysetKind):
 
     def _read_listed(self, values: list[Any]) -> list[Any]:
         return [row.pk for row in self.table.read_listed(values, lock=self.locks)]
-
-
-def get_table(migration: QuerysetMigration, db_alias: str) -> Table:
-    """Return the rows that a migration goes through.
-
-    Args:
-        migration: The definition.
-        db_alias: The database that is migrated.
-
-    Raises:
-        InvalidDefinition: The queryset or its key cannot be worked.
-    """
-    queryset = migration.get_queryset(db_alias)  # type: ignore[attr-defined]
-    work_alias = migration.other_database or db_alias
-    if work_alias not in connections:
-        raise InvalidDefinition(
-            f"other_database of {migration.key} is '{work_alias}', but DATABASES has no such alias. Correct it.",
-            key=migration.key,
-        )
-    check_queryset(queryset, migration.key, work_alias)
-    table = Table(queryset.using(work_alias))  # if nobody bound it, a router may answer differently next time
-    check_key(table.codec, work_alias)
-    return table
-
-
-def is_until_empty(migration: QuerysetMigration, table: Table) -> bool:
-    """Return whether the table is gone over again for rows that came in behind the cursors."""
-    if migration.until_empty is not None:
-        return migration.until_empty
-    fields = getattr(migration, "update_fields", ())
-    return bool(fields) and filters_on(table.queryset, set(fields))

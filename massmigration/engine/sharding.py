@@ -20,8 +20,8 @@ from massmigration.engine.keyfilters import get_key_fields
 from massmigration.engine.leases import is_live
 from massmigration.engine.methods import check_shards, check_total
 from massmigration.engine.querysets import KeyRange, Table
-from massmigration.engine.rows import get_table
 from massmigration.engine.storeranges import find_stored_bounds, find_stored_cut
+from massmigration.engine.tables import get_table
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationShard
 

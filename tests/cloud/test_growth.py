@@ -8,9 +8,9 @@ import pytest
 
 from massmigration import MapperMigration, executor
 from massmigration.engine.keyspace import HIGHEST_INTEGER
-from massmigration.engine.rows import get_table
 from massmigration.engine.storekeys import StoreKeys
 from massmigration.engine.storeranges import find_stored_largest
+from massmigration.engine.tables import get_table
 from tests.cloud.app.models import Number, Row, Token, Word
 from tests.cloud.filling import store_rows
 from tests.cloud.support import make

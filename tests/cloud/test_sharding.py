@@ -16,9 +16,9 @@ from massmigration.engine import sharding, storeranges
 from massmigration.engine.keys import KeyCodec
 from massmigration.engine.keyspace import HIGHEST_INTEGER, LOWEST_INTEGER, PaddedIntegers, Texts, get_keyspace
 from massmigration.engine.querysets import KeyRange
-from massmigration.engine.rows import get_table
 from massmigration.engine.sharding import plan_ranges, split_largest
 from massmigration.engine.storekeys import StoreKeys
+from massmigration.engine.tables import get_table
 from massmigration.models import MigrationShard
 from tests.cloud.app.models import Number, Row, Token, Word
 from tests.cloud.filling import make_automatic, store_rows

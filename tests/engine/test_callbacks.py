@@ -8,7 +8,7 @@ from django.test import TestCase
 
 from massmigration import MapperMigration, RetryLater
 from tests.engine.support import in_threads, run
-from tests.testapp.models import AuditLog, City
+from tests.testapp.models import AuditLog, City, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
 
@@ -238,3 +238,35 @@ class TestInAnAuthorsTest(TestCase):
         with self.captureOnCommitCallbacks(execute=True):
             run(Migration, "default")
         assert sent == [f"c{number}" for number in range(20) if number != 7]
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+@pytest.mark.parametrize("lock_rows", [True, False])
+def test_what_an_operation_writes_besides_its_object_is_written_once(db_alias, lock_rows, swallows):
+    """Its batch is repeated for the object that fails; outside of the transaction that would be done twice."""
+
+    class Writes(MapperMigration):
+        update_fields = ["visits"]
+        on_error = "skip"
+        batch_size = 10
+
+        def get_queryset(self, db_alias):
+            return City.objects.using(db_alias)
+
+        def operation(self, city, db_alias):
+            try:
+                with transaction.atomic(using=db_alias):
+                    Tag.objects.using(db_alias).create(city_id=city.pk, word="x")
+            except Exception:
+                if not swallows:
+                    raise
+            if city.pk == 7:
+                raise ValueError
+            city.visits += 1
+
+    City.objects.using(db_alias).bulk_create(City(pk=number) for number in range(1, 31))
+    progress = run(type("Migration", (Writes,), {"lock_rows": lock_rows}), db_alias)
+    assert (progress.reason, progress.failed) == ("failures_open", 1)
+    written = sorted(Tag.objects.using(db_alias).values_list("city_id", flat=True))
+    assert written == [number for number in range(1, 31) if number != 7]
+    assert City.objects.using(db_alias).filter(visits=1).count() == 29

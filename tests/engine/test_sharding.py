@@ -19,9 +19,9 @@ from massmigration.engine.keys import KeyCodec
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import claim, release
 from massmigration.engine.querysets import KeyRange
-from massmigration.engine.rows import get_table
 from massmigration.engine.sharding import plan_ranges, split_largest
 from massmigration.engine.slice import Slice
+from massmigration.engine.tables import get_table
 from massmigration.models import MigrationShard
 from tests.engine.support import claim_range, in_threads, make, run, start, work
 from tests.testapp.models import City, CompositeRow, SparseInt, TextRow, UuidRow

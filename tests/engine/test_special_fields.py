@@ -81,6 +81,8 @@ def test_a_related_object_that_a_later_object_saves_gives_its_key(db_alias, plac
     waiting = []
 
     def change(place, alias):
+        if place.name == "p0":  # a batch may be repeated, here because it writes countries
+            waiting.clear()
         waiting.append(Country(code=place.name))
         place.country = waiting[-1]
         if place.name == "p5":

@@ -1,0 +1,41 @@
+"""The table of a migration: its queryset, checked and bound to a database."""
+
+from __future__ import annotations
+
+from django.db import connections
+
+from massmigration.definitions.base import QuerysetMigration
+from massmigration.engine.keys import check_key
+from massmigration.engine.querysets import Table, check_queryset, filters_on
+from massmigration.exceptions import InvalidDefinition
+
+
+def get_table(migration: QuerysetMigration, db_alias: str) -> Table:
+    """Return the rows that a migration goes through.
+
+    Args:
+        migration: The definition.
+        db_alias: The database that is migrated.
+
+    Raises:
+        InvalidDefinition: The queryset or its key cannot be worked.
+    """
+    queryset = migration.get_queryset(db_alias)  # type: ignore[attr-defined]
+    work_alias = migration.other_database or db_alias
+    if work_alias not in connections:
+        raise InvalidDefinition(
+            f"other_database of {migration.key} is '{work_alias}', but DATABASES has no such alias. Correct it.",
+            key=migration.key,
+        )
+    check_queryset(queryset, migration.key, work_alias)
+    table = Table(queryset.using(work_alias))  # if nobody bound it, a router may answer differently next time
+    check_key(table.codec, work_alias)
+    return table
+
+
+def is_until_empty(migration: QuerysetMigration, table: Table) -> bool:
+    """Return whether the table is gone over again for rows that came in behind the cursors."""
+    if migration.until_empty is not None:
+        return migration.until_empty
+    fields = getattr(migration, "update_fields", ())
+    return bool(fields) and filters_on(table.queryset, set(fields))
