@@ -1,5 +1,14 @@
 """The only writer of the tables in ``models.py``, so that two people, or two workers, cannot both win."""
 
+from massmigration.recorder.attempts import (
+    add_attempt,
+    change_source,
+    get_attempt,
+    get_attempts,
+    keep_totals,
+    note_watch,
+    update_attempt,
+)
 from massmigration.recorder.failures import (
     FailureCounts,
     FailureFilter,
@@ -13,12 +22,8 @@ from massmigration.recorder.failures import (
 from massmigration.recorder.freeing import free_shards, open_again
 from massmigration.recorder.records import (
     Author,
-    add_attempt,
     add_event,
-    change_source,
     delete_record,
-    get_attempt,
-    get_attempts,
     get_events,
     get_keys,
     get_record,
@@ -26,11 +31,8 @@ from massmigration.recorder.records import (
     get_running,
     has_tables,
     insert_record,
-    keep_totals,
     move,
-    note_watch,
     refuse,
-    update_attempt,
 )
 from massmigration.recorder.seen import Seen, check_seen
 from massmigration.recorder.shards import (

@@ -10,6 +10,7 @@ from django.db import OperationalError, connections
 
 from massmigration import MapperMigration, SimpleMigration, executor, recorder, states
 from massmigration.engine import isolation, planning
+from massmigration.engine.failures import RESTS
 from massmigration.engine.progress import get_progress
 from massmigration.engine.slice import Slice
 from massmigration.exceptions import ConfigurationError
@@ -154,11 +155,11 @@ def test_only_after_all_rests_does_trouble_count_as_a_failure(db_alias, monkeypa
     progress = run(Migration, db_alias)
     assert (progress.status, progress.reason, progress.failed) == (states.FAILED, states.FAILURES_OPEN, 1)
     assert City.objects.using(db_alias).filter(visits=1).count() == 99
-    assert Migration.calls >= isolation.RESTS * 2, "each rest follows the repetitions"
+    assert Migration.calls >= RESTS * 2, "each rest follows the repetitions"
 
 
 def test_rests_grow_up_to_a_minute():
-    seconds = [isolation.TroubleLasts(rests, ValueError("x")).seconds for rests in range(isolation.RESTS)]
+    seconds = [isolation.TroubleLasts(rests, ValueError("x")).seconds for rests in range(RESTS)]
     assert all(2**rests / 2 <= value <= 2**rests for rests, value in enumerate(seconds[:6]))
     assert 30 <= seconds[-1] <= 60
 
