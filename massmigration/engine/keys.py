@@ -203,7 +203,7 @@ class KeyCodec:
 def is_plain_field(field: Any) -> bool:
     """Return whether nothing between a field's values and its column is an author's own."""
     return all(
-        getattr(field, name).__func__.__module__.startswith("django.db.models.")
+        getattr(getattr(field, name), "__func__", int).__module__.startswith("django.db.models.")
         for name in _CONVERSIONS
         if hasattr(field, name)
     )

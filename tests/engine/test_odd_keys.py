@@ -7,7 +7,7 @@ from django.db import models
 
 from massmigration import MapperMigration, recorder
 from massmigration.engine import sharding
-from massmigration.engine.keys import KeyCodec
+from massmigration.engine.keys import KeyCodec, is_plain_field
 from massmigration.engine.keyspace import get_keyspace
 from massmigration.engine.querysets import Table
 from massmigration.exceptions import InvalidDefinition
@@ -200,3 +200,14 @@ def test_uuids_are_calculated_with_where_the_database_orders_them_as_numbers():
     assert not codec.can_compute("mysql")  # MariaDB's own type orders them by their last bytes first
     assert KeyCodec(City).can_compute("mysql")
     assert not KeyCodec(CompositeRow).can_compute("sqlite")
+
+
+def test_a_conversion_that_is_no_method_is_the_authors_own():
+    class Static(models.IntegerField):
+        get_prep_value = staticmethod(int)
+
+    field = models.IntegerField()
+    assert is_plain_field(field)
+    field.get_prep_value = int
+    assert not is_plain_field(field)
+    assert not is_plain_field(Static())
