@@ -400,4 +400,7 @@ def test_queries_per_batch_are_few_and_do_not_grow_with_the_table(db_alias, kind
         counts = count_queries_of_batches(make(definition, f"{number:04}_x"), db_alias)
         assert len(counts) >= 5
         seen |= set(counts)
-    assert seen == {QUERIES[kind][db_alias == "postgres"]}
+    usual = QUERIES[kind][db_alias == "postgres"]
+    # PostgreSQL: one more to look at the keys first, where most rows of a window do not match, or the range ends.
+    assert seen <= {usual, usual + (db_alias == "postgres")}
+    assert counts.count(usual) > len(counts) // 2
