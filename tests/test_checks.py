@@ -76,8 +76,16 @@ def test_e003_unknown_dependency(throwaway: Throwaway):
     )
     first, second = find("E003")
     assert first.msg == "places:0002_b depends on places:0001_clean_name, which does not exist."
-    assert first.hint.startswith("Did you mean places:0001_clean_names? Django's own migrations belong in schema_")
-    assert second.hint.startswith("Django's own migrations belong in schema_dependencies.")
+    assert first.hint.startswith("Did you mean places:0001_clean_names? Django migrations belong in schema_")
+    assert second.hint.startswith("Django migrations belong in schema_dependencies.")
+
+
+def test_e003_a_django_migration_among_the_mass_migrations(throwaway: Throwaway):
+    throwaway.make_app("places", {"0001_initials.py": simple("testapp:0001_initial", "auth:0001_initial", "no:0001_a")})
+    advice = "is a Django migration: name it in schema_dependencies instead. "
+    starts = (f"testapp.0001_initial {advice}", f"auth.0001_initial {advice}", "Django migrations belong in schema_")
+    for message, start in zip(find("E003"), starts, strict=True):
+        assert message.hint.startswith(start)
 
 
 def test_e004_circles(throwaway: Throwaway):
@@ -342,7 +350,6 @@ def test_constants_and_our_own_attributes_are_fine(throwaway: Throwaway, line):
         ("max_worker = 2", "max_workers"),
         ("transient_error = ()", "transient_errors"),
         ("def verfy(self, db_alias): pass", "verify"),
-        ("def get_query_set(self, db_alias): pass", "get_queryset"),
     ],
 )
 def test_w010_a_misspelt_attribute(throwaway: Throwaway, line, meant):
@@ -356,6 +363,25 @@ def test_w010_a_misspelt_attribute(throwaway: Throwaway, line, meant):
 def test_attributes_of_the_authors_own_are_fine(throwaway: Throwaway, line):
     throwaway.make_app("places", {"0001_a.py": MAPPER.format(line=line)})
     assert find_all("places") == []
+
+
+@pytest.mark.parametrize("line", ["operator = 'anna'", "operations = 3", "def get_querysets(self): pass"])
+def test_a_name_like_that_of_a_method_that_is_written_is_no_misspelling(throwaway: Throwaway, line):
+    throwaway.make_app("places", {"0001_a.py": MAPPER.format(line=line)})
+    assert find_all("places") == []
+
+
+def test_w010_a_misspelt_method_beside_one_that_is_inherited(throwaway: Throwaway):
+    inherited = MAPPER.format(line="").replace("class Migration(", "class Shared(")
+    own = "\n\nclass Migration(Shared):\n    def get_query_set(self, db_alias):\n        pass\n"
+    throwaway.make_app("places", {"0001_a.py": inherited + own})
+    (message,) = find_all("places")
+    assert message.hint.startswith("Did you mean get_queryset? ")
+
+
+def test_w010_is_not_followed_by_w009(throwaway: Throwaway):
+    throwaway.make_app("places", {"0001_a.py": MAPPER.format(line="update_field = ['slug']")})
+    assert [message.id for message in find_all("places")] == ["massmigration.W010"]
 
 
 def test_w011_an_attribute_of_another_kind(throwaway: Throwaway):

@@ -16,6 +16,7 @@ from massmigration.definitions.simple import SimpleMigration
 from massmigration.engine.attributes import find_attribute_faults
 from massmigration.engine.methods import find_method_faults
 from massmigration.loader import MigrationLoader
+from massmigration.problems import join_words
 
 _KINDS: Final = (BaseMigration, SimpleMigration, MapperMigration, BatchMigration, CustomMigration)
 _UNTIL_THEN: Final = "Until then it cannot be run; other migrations are not affected."
@@ -46,6 +47,8 @@ def check_shared_values(loader: MigrationLoader) -> Iterator[Fault]:
         for name, value in _get_own(migration).items():
             if name in declared or name.isupper() or not isinstance(value, list | dict | set | bytearray | deque):
                 continue
+            if _find_meant(migration, name):  # W010 says what is wrong with it
+                continue
             text = f"{key} has a {type(value).__name__} in its class, {name}, which all threads of a process share."
             hint = (
                 f"If it is filled at run time, make it in prepare() or __init__(), as self.{name} = …. If it is a "
@@ -57,7 +60,7 @@ def check_shared_values(loader: MigrationLoader) -> Iterator[Fault]:
 def check_names(loader: MigrationLoader) -> Iterator[Fault]:
     """Find attributes and methods that are misspelt, or that mean something for other migrations only."""
     for key, migration in loader.migrations.items():
-        kind = next(kind for kind in reversed(_KINDS) if isinstance(migration, kind))
+        kind = _get_kind(migration)
         known, elsewhere = _get_names(kind), _get_names(*_KINDS)
         for name in _get_own(migration):
             if name in known:
@@ -65,18 +68,30 @@ def check_names(loader: MigrationLoader) -> Iterator[Fault]:
             if name in elsewhere and name not in vars(type(migration)):  # a mixin may be for several kinds
                 continue
             if name in elsewhere:
-                owners = " and ".join(other.__name__ for other in _KINDS if name in _get_names(other))
+                owners = join_words(other.__name__ for other in _KINDS if name in _get_names(other))
                 text = f"{key} has {name}, which means nothing for a {kind.__name__}."
                 yield _make("W011", loader, key, text, f"It belongs to {owners}. Take it out.")
-            elif close := difflib.get_close_matches(name, known, n=1, cutoff=LIKENESS):
+            elif meant := _find_meant(migration, name):
                 text = f"{key} has {name}, which means nothing to massmigration."
-                hint = f"Did you mean {close[0]}? If it is an attribute of your own, give it another name."
+                hint = f"Did you mean {meant}? If it is an attribute of your own, give it another name."
                 yield _make("W010", loader, key, text, hint)
 
 
 def _make(identifier: str, loader: MigrationLoader, key: str, text: str, hint: str) -> Fault:
     file = loader.files[key]
     return Fault(identifier, file.app_label, file.path, text, hint)
+
+
+def _find_meant(migration: BaseMigration, name: str) -> str:
+    """Return the attribute that a name may be a misspelling of, if any: not one that stands beside it in its class."""
+    owner = next(definition for definition in type(migration).__mro__ if name in vars(definition))
+    candidates = _get_names(_get_kind(migration)) - vars(owner).keys()
+    close = difflib.get_close_matches(name, candidates, n=1, cutoff=LIKENESS)
+    return close[0] if close else ""
+
+
+def _get_kind(migration: BaseMigration) -> type[BaseMigration]:
+    return next(kind for kind in reversed(_KINDS) if isinstance(migration, kind))
 
 
 def _get_names(*kinds: type[BaseMigration]) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from django.apps import AppConfig
 from django.core import checks
 from django.core.management import get_commands
 from django.db import connections
+from django.db.migrations.loader import MigrationLoader as SchemaLoader
 
 from massmigration.backends.base import get_backend
 from massmigration.checks.definitions import check_attribute_values, check_methods, check_names, check_shared_values
@@ -70,10 +72,23 @@ def _check_dependencies(loader: MigrationLoader) -> Iterator[Fault]:
     for child, parent in loader.unknown_dependencies():
         file = loader.files[child]
         text = f"{child} depends on {parent}, which does not exist."
-        close = difflib.get_close_matches(parent, loader.files, n=1)
-        guess = f"Did you mean {close[0]}? " if close else ""
-        hint = f"{guess}Django's own migrations belong in schema_dependencies. {_UNTIL_THEN}"
+        if _is_django_migration(parent):
+            guess = f"{parent.replace(':', '.')} is a Django migration: name it in schema_dependencies instead."
+        else:
+            close = difflib.get_close_matches(parent, loader.files, n=1)
+            guess = f"{f'Did you mean {close[0]}? ' if close else ''}Django migrations belong in schema_dependencies."
+        hint = f"{guess} {_UNTIL_THEN}"
         yield Fault("E003", file.app_label, file.path, text, hint)
+
+
+def _is_django_migration(key: str) -> bool:
+    """Return whether an app has a Django migration of this name."""
+    app_label, _, name = key.partition(":")
+    try:
+        module, _ = SchemaLoader.migrations_module(app_label)
+        return module is not None and find_spec(f"{module}.{name}") is not None
+    except (ImportError, LookupError, ValueError):
+        return False
 
 
 def _check_cycles(loader: MigrationLoader) -> Iterator[Fault]:
