@@ -116,7 +116,7 @@ class Runner:
         migration = api.get_migration(key)
         record = api.get_record(key, db_alias)
         if record is None or record.attempt_uuid != attempt_uuid or record.status not in states.ACTIVE:
-            self.say(f"Attempt {attempt_uuid} of {key} is not to be worked on any more on database '{db_alias}'.")
+            self.say(f"Attempt {attempt_uuid} of {key} is over on database '{db_alias}', so there is nothing to do.")
             return exits.APPLIED
         Work(migration, db_alias, self._display, self._interrupts, self._actor).work_at_attempt(attempt_uuid)
         self._display.end()
@@ -186,7 +186,7 @@ class Runner:
             why = "SQLite lets one process write at a time"
         else:
             why = "it is serial" if migration.serial else f"its max_workers is {bound}"
-        self.say(f"{migration.key}: {why}, so {bound} worker{'s' if bound > 1 else ''} will do.")
+        self.say(f"{migration.key}: {why}, so {bound} worker{'s work' if bound > 1 else ' works'}.")
         return bound
 
     def _see_to_it(self, migration: BaseMigration, db_alias: str) -> None:

@@ -129,7 +129,7 @@ class TestOneMigration:
     def test_is_quiet_when_asked_to(self, manage):
         answer = manage("massmigrate", NAMES, "-v", "0")
         assert answer.code == 0
-        assert "about to be planned" not in answer.output
+        assert "starting" not in answer.output
 
     def test_on_several_databases(self, manage, needs_two):
         assert manage("massmigrate", NAMES, "--all-databases").code == 0
@@ -287,6 +287,13 @@ class TestWrongUsage:
         assert answer.code == 2
         assert "nothing_like_it" in answer.output
 
+    def test_a_method_that_cannot_work(self, manage, other_app):
+        text = simple().replace("def operation", "async def operation")
+        other_app.make_app("shops", {"0001_async.py": text})
+        answer = manage("massmigrate", "shops", "0001")
+        assert answer.code == 2
+        assert "operation() of shops:0001_async is asynchronous" in answer.output
+
     def test_a_database_that_it_does_not_run_on(self, manage, other_app):
         other_app.make_app("shops", {"0001_first.py": simple() + "\n    allowed_db_aliases = ['elsewhere']\n"})
         answer = manage("massmigrate", "shops", "0001")
@@ -334,7 +341,8 @@ class TestAttempt:
             answer = manage("massmigrate", NAMES, f"--attempt={other}")
             assert answer.code == 0
             assert (
-                answer.output == f"Attempt {other} of {NAMES} is not to be worked on any more on database 'default'.\n"
+                answer.output
+                == f"Attempt {other} of {NAMES} is over on database 'default', so there is nothing to do.\n"
             )
             assert get_visits("default") == {0}
 
