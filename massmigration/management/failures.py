@@ -169,7 +169,7 @@ def _accept(
     if not done.accepted_count and not done.goes_on:
         command.stdout.write(f"{name}  nothing to accept")
         return exits.APPLIED
-    still_open = f"; {done.open_count:,} stay open" if done.open_count else ""
+    still_open = f"; {done.open_count:,} {'stays' if done.open_count == 1 else 'stay'} open" if done.open_count else ""
     command.stdout.write(f"{name}  {_count_objects(done.accepted_count)} accepted{still_open}")
     if not done.goes_on:
         return exits.APPLIED

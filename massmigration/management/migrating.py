@@ -82,7 +82,7 @@ def migrate(command: BaseCommand, options: dict[str, Any]) -> int:
             return code
     doable = [step for step in open_steps if step.action != plan.LEAVE]
     interactive = options["interactive"] and app_label is None and bool(doable)
-    if not ask("Go on?", interactive=interactive, stdin=sys.stdin, what="Running all that is pending"):
+    if not ask("Continue?", interactive=interactive, stdin=sys.stdin, what="Running all that is pending"):
         command.stdout.write("Nothing was changed.")
         return exits.STOPPED
     if options["fake"]:
@@ -194,7 +194,8 @@ def _describe_left(progress: Progress, style: Any) -> list[str]:
     if status == states.BROKEN:
         return [line]
     verb = {states.PAUSED: "resume", states.FAILED: "retry"}.get(status, "run")
-    return [line, f"  To go on: {wording.make_command(f'massmigration {verb}', progress.key, progress.database)}"]
+    why = "To start it again" if verb == "run" else f"To {verb} it"
+    return [line, f"  {why}: {wording.make_command(f'massmigration {verb}', progress.key, progress.database)}"]
 
 
 def _read_uuid(text: str) -> uuid.UUID:

@@ -33,9 +33,9 @@ def describe_end(progress: Progress, style: Any, seconds: float | None = None) -
     rows = wording.describe_rows(progress, _get_unit(progress))
     line = f"{name}  {style.WARNING(states.LABELS[progress.status])}{f' after {rows}' if rows else ''}"
     ways = {
-        states.PAUSED: ("To go on", "massmigration resume"),
-        states.CANCELLED: ("To begin anew", "massmigrate"),
-        states.ROLLED_BACK: ("To begin anew", "massmigrate"),
+        states.PAUSED: ("To resume it", "massmigration resume"),
+        states.CANCELLED: ("To start it again", "massmigrate"),
+        states.ROLLED_BACK: ("To start it again", "massmigrate"),
         states.NOT_RUN: ("To run it", "massmigrate"),
     }
     if progress.status not in ways:
@@ -47,21 +47,23 @@ def describe_end(progress: Progress, style: Any, seconds: float | None = None) -
 def describe_launch(progress: Progress, style: Any) -> list[str]:
     """Return the lines about a migration that was handed to other processes."""
     name = wording.name_target(progress.key, progress.database)
-    lines = [f"{name}  {style.SUCCESS(states.LABELS[progress.status])}, and goes on without this command"]
+    lines = [f"{name}  {style.SUCCESS(states.LABELS[progress.status])} in the background"]
+    if progress.warning:
+        lines.append(style.WARNING(f"  Warning: {flatten(progress.warning)}"))
     if progress.log_path:
         lines.append(f"  Log: {progress.log_path}")
     return [*lines, f"  To watch it: {wording.make_command('massmigration watch', progress.key, progress.database)}"]
 
 
 def describe_interrupt(progress: Progress, style: Any) -> list[str]:
-    """Return the lines after a Ctrl-C: what became of the migration, and how to go on."""
+    """Return the lines after a Ctrl-C: what became of the migration, and how to continue."""
     if progress.status not in states.ACTIVE:
         return describe_end(progress, style)
     name = wording.name_target(progress.key, progress.database)
     watch = wording.make_command("massmigration watch", progress.key, progress.database)
     pause = wording.make_command("massmigration pause", progress.key, progress.database)
     if progress.workers_alive:
-        line = f"{name}  goes on, because others work on it; only watching has ended"
+        line = f"{name}  continues, because other workers are at it; only watching has ended"
     else:
         line = f"{name}  stays {states.LABELS[progress.status]}; only watching has ended"
     return [
@@ -72,13 +74,13 @@ def describe_interrupt(progress: Progress, style: Any) -> list[str]:
 
 
 def describe_termination(progress: Progress, style: Any) -> list[str]:
-    """Return the line after a SIGTERM or SIGHUP: the shards are handed back, and who goes on."""
+    """Return the line after a SIGTERM or SIGHUP: the shards are handed back, and how to continue."""
     if progress.status not in states.ACTIVE:
         return describe_end(progress, style)
     command = wording.make_command("massmigrate", progress.key, progress.database)
     return [
-        f"{wording.name_target(progress.key, progress.database)}  stays {states.LABELS[progress.status]}; the next "
-        f"one goes on from the cursors: {command}"
+        f"{wording.name_target(progress.key, progress.database)}  stays {states.LABELS[progress.status]}; to continue "
+        f"where it stopped: {command}"
     ]
 
 
@@ -114,10 +116,10 @@ def _describe_failure(progress: Progress, style: Any) -> list[str]:
     if failures and count > len(failures):
         lines.append(f"  and {count - len(failures):,} more")
     retry = wording.make_command("massmigration retry", progress.key, progress.database)
-    lines.append(f"  Mend the cause, then: {retry}")
+    lines.append(f"  Fix the problem, then: {retry}")
     if progress.acceptable:
         accept = wording.make_command("massmigration accept", progress.key, progress.database)
-        lines.append(f"  Or take what failed as it is: {accept} --reason=TEXT")
+        lines.append(f"  Or accept the failed objects as they are: {accept} --reason=TEXT")
     return lines
 
 

@@ -104,11 +104,13 @@ def _change(verb: str, change: Callable[..., Any], tell: Callable[[BaseCommand, 
 
 def _tell_pause(command: BaseCommand, key: str, db_alias: str) -> str:
     go_on = wording.make_command("massmigration resume", key, db_alias)
-    return f"{wording.name_target(key, db_alias)}  paused; workers stop after the batch in hand\n  To go on: {go_on}"
+    return (
+        f"{wording.name_target(key, db_alias)}  paused; workers stop after the batch in hand\n  To resume it: {go_on}"
+    )
 
 
 def _tell_cancel(command: BaseCommand, key: str, db_alias: str) -> str:
-    return f"{wording.name_target(key, db_alias)}  cancelled; rows that are migrated stay so"
+    return f"{wording.name_target(key, db_alias)}  cancelled; migrated rows are kept"
 
 
 def _tell_fake(command: BaseCommand, key: str, db_alias: str) -> str:
@@ -208,7 +210,7 @@ _ALL: Final = (
     Verb("resume", "Go on after a pause.", _add_working, _run_foreground("resume", plan.RESUME)),
     Verb(
         "cancel",
-        "Give a run up; rows that are migrated stay so.",
+        "Give a run up; migrated rows are kept.",
         _add_target_and_actor,
         _change("cancel", api.cancel_migration, _tell_cancel),
     ),

@@ -149,7 +149,7 @@ def describe_run(progress: Progress, unit: str, rate: float | None = None) -> st
     """Return one line about a migration at work, without its name."""
     parts = [describe_trouble(progress), describe_rows(progress, unit)]
     if progress.status == states.ENQUEUED and not parts[0]:
-        parts = ["about to be planned"]
+        parts = ["starting"]
     if not progress.stalled:
         parts.append(describe_pace(progress, unit, rate))
     return ", ".join(part for part in parts if part) or states.LABELS[progress.status]

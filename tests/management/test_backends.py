@@ -10,6 +10,7 @@ import pytest
 from django.db import connections
 
 from massmigration import api, states
+from massmigration.models import MigrationAttempt
 from tests.jobs.backends import LosingBackend
 from tests.management.conftest import get_visits, make_cities, wait_until
 
@@ -50,7 +51,17 @@ def test_without_waiting(manage, use_backend):
     use_backend("SilentBackend")
     answer = manage("massmigrate", NAMES, "--no-wait")
     assert answer.code == 0
-    assert f"{NAMES}  enqueued, and goes on without this command\n  To watch it: " in answer.output
+    assert f"{NAMES}  enqueued in the background\n  To watch it: " in answer.output
+
+
+def test_without_waiting_a_changed_file_is_told(manage, use_backend):
+    use_backend("SilentBackend")
+    api.start_migration(NAMES, enqueue=False)
+    api.pause_migration(NAMES)
+    MigrationAttempt.objects.update(source_hash="another")
+    answer = manage("massmigration", "resume", NAMES, "--no-wait")
+    assert answer.code == 0
+    assert "  Warning: The file was changed during the run" in answer.output
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -120,7 +120,7 @@ class TestAccept:
     def test_takes_those_that_are_named(self, manage, failed):
         first, second = get_failures()
         answer = manage("massmigration", "accept", *WORDS, REASON, "--noinput", f"--failure={first.pk[:12]}")
-        assert answer == (0, f"{SKIPS}  1 object accepted; 1 stay open\n")
+        assert answer == (0, f"{SKIPS}  1 object accepted; 1 stays open\n")
         assert api.get_progress(SKIPS).status == "failed"
         City.objects.update(note="")
         assert manage("massmigration", "retry", *WORDS).code == 0
@@ -172,7 +172,7 @@ class TestAccept:
         answer = manage("massmigration", "accept", *WORDS, REASON, "--noinput", *words)
         assert answer.code == 0
         if words:
-            assert f"{SKIPS}  running, and goes on without this command" in answer.output
+            assert f"{SKIPS}  running in the background" in answer.output
             assert api.get_progress(SKIPS).status == "running"
         else:
             assert api.get_progress(SKIPS).status == "applied"
@@ -181,5 +181,5 @@ class TestAccept:
 def test_a_run_that_failed_names_the_command(manage):
     City.objects.create(name="Nowhere", note="bad")
     output = manage("massmigrate", SKIPS).output
-    assert "  Or take what failed as it is: " in output
+    assert "  Or accept the failed objects as they are: " in output
     assert f"massmigration accept {' '.join(SKIPS.split(':'))} --reason=TEXT" in output

@@ -63,7 +63,7 @@ class TestInterrupt:
         assert "Finishing the batch in hand." in answer.output
         option = "" if db_alias == "default" else f" --database={db_alias}"
         command = f"massmigration resume testapp 0002_slow{option}"
-        assert f"To go on: python -m django {command}\n" in answer.output
+        assert f"To resume it: python -m django {command}\n" in answer.output
 
         again = run_manage(*command.split(), env=QUICK)
         assert again.returncode == 0, again.stdout + again.stderr
@@ -101,7 +101,7 @@ class TestInterrupt:
         answer = manage("massmigrate", SLOW)
         assert answer.code == 130
         assert api.get_progress(SLOW).status == states.PAUSED
-        assert "To go on: " in answer.output
+        assert "To resume it: " in answer.output
 
     @pytest.mark.needs_postgres
     def test_only_stops_watching_while_others_work(self, spawn):
@@ -113,7 +113,7 @@ class TestInterrupt:
         second.send_signal(signal.SIGINT)
         answer = finish(second)
         assert answer.code == 130
-        assert "goes on, because others work on it" in answer.output
+        assert "continues, because other workers are at it" in answer.output
         assert "massmigration pause testapp 0002_slow --database=postgres" in answer.output
         assert finish(first).code == 0
         assert get_visits("postgres") == {1}
@@ -245,7 +245,7 @@ class TestWorkers:
         make_cities("default", 20)
         answer = run_manage("massmigrate", SLOW, "--workers=3", env=QUICK)
         assert answer.returncode == 0
-        assert f"{SLOW}: SQLite lets one process write at a time, so 1 worker will do." in answer.stdout
+        assert f"{SLOW}: SQLite lets one process write at a time, so 1 worker works." in answer.stdout
         assert get_visits("default") == {1}
 
 
@@ -327,7 +327,7 @@ class TestTerminal:
     @pytest.mark.parametrize(("typed", "code", "status"), [("y", 0, states.APPLIED), ("", 3, states.NOT_RUN)])
     def test_asks_before_everything(self, type_at, terminal, typed, code, status):
         process = type_at("massmigrate")
-        terminal.read_until("Go on? [y/N]")
+        terminal.read_until("Continue? [y/N]")
         terminal.type(f"{typed}\n")
         terminal.read_until("0008_skips" if typed else "Nothing was changed.")
         wait_until(lambda: process.poll() is not None)
@@ -336,7 +336,7 @@ class TestTerminal:
 
     def test_an_interrupt_at_the_question_changes_nothing(self, type_at, terminal):
         process = type_at("massmigrate")
-        terminal.read_until("Go on? [y/N]")
+        terminal.read_until("Continue? [y/N]")
         for _ in range(10):  # one that comes before input() reads is noted by Python at the next key only
             process.send_signal(signal.SIGINT)
             with suppress(AssertionError):
