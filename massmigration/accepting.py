@@ -267,7 +267,7 @@ def _find_failure(
         problem = f"has no open failure '{name}': it was {found[0].status} already. Leave it out."
     elif found[0].object_key is None:
         problem = (
-            f"failed as a whole, not at an object, so failure '{name}' cannot be accepted. Mend the cause and retry, "
+            f"failed as a whole, not at an object, so failure '{name}' cannot be accepted. Fix the problem and retry, "
             "or mark the migration as applied."
         )
     if problem:

@@ -44,9 +44,10 @@ def check_dependencies(migration: BaseMigration, db_alias: str) -> None:
         applied = set(MigrationRecorder(connections[db_alias]).applied_migrations())
         missing += [f"{app}.{name}" for app, name in migration.schema_dependencies if (app, name) not in applied]
     if missing:
+        them = "it" if len(missing) == 1 else "them"
         raise DependencyNotApplied(
-            f"{migration.key} needs {', '.join(missing)} to be applied on database '{db_alias}' first. Apply it, then "
-            "start this one.",
+            f"{migration.key} needs {', '.join(missing)} to be applied on database '{db_alias}' first. Apply {them}, "
+            "then start this one.",
             key=migration.key,
             db_alias=db_alias,
             missing=missing,

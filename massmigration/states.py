@@ -79,8 +79,8 @@ MOVES: Final = {
         ),
         Move("begin", (ENQUEUED,), RUNNING, False, "A worker has planned the shards."),
         Move("pause", ACTIVE, PAUSED, True, "Workers stop after the batch in hand; the cursors stay."),
-        Move("resume", (PAUSED,), RUNNING, True, "Work goes on from the cursors of the same attempt."),
-        Move("retry", (FAILED,), RUNNING, True, "What failed is tried again, then on from the cursors."),
+        Move("resume", (PAUSED,), RUNNING, True, "Work continues from the cursors of the same attempt."),
+        Move("retry", (FAILED,), RUNNING, True, "What failed is tried again, then work continues from the cursors."),
         Move(
             "accept",
             (RUNNING, PAUSED, FAILED),
@@ -90,14 +90,14 @@ MOVES: Final = {
         ),
         Move("recover", ACTIVE, None, True, "Abandoned shards are handed to a new worker."),
         Move("fail", ACTIVE, FAILED, False, "An object could not be migrated, or a check did not pass."),
-        Move("proceed", (FAILED,), RUNNING, False, "The last open failure was accepted; the run goes on to its end."),
+        Move("proceed", (FAILED,), RUNNING, False, "The last open failure was accepted; the run continues to its end."),
         Move("finish", (RUNNING,), APPLIED, False, "Every shard is done, no failure is open, verify() passes."),
         Move(
             "cancel",
             (*ACTIVE, PAUSED, FAILED),
             CANCELLED,
             True,
-            "The attempt is given up; rows that were migrated stay migrated.",
+            "The attempt is given up; migrated rows are kept.",
         ),
         Move(
             "restart",

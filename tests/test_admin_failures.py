@@ -141,7 +141,7 @@ class TestAccept:
         assert response["Location"] == PAGE
         assert get_sentence(response) == (
             "success",
-            f"2 failures of migration {KEY} on database 'default' were accepted. The run goes on to its end.",
+            f"2 failures of migration {KEY} on database 'default' were accepted. The run continues to its end.",
         )
         assert api.get_progress(KEY).status == states.RUNNING
         event = next(event for event in api.get_events(KEY) if event.action == "accept")

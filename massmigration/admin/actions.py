@@ -65,7 +65,7 @@ ACTIONS: Final = {
             "recover",
             "Recover",
             "Recover migration",
-            "Key ranges whose worker is gone are handed to a new worker, which goes on where that one stopped.",
+            "Key ranges whose worker is gone are handed to a new worker, which continues where that one stopped.",
             "was handed to a new worker",
             api.recover_migration,
         ),
@@ -83,8 +83,8 @@ ACTIONS: Final = {
             "resume",
             "Resume",
             "Resume migration",
-            "The work goes on where it stopped.",
-            "goes on",
+            "The work continues where it stopped.",
+            "was resumed",
             api.resume_migration,
         ),
         Action(
@@ -92,7 +92,7 @@ ACTIONS: Final = {
             "retry",
             "Retry",
             "Retry migration",
-            "What failed is tried again, then the work goes on where it stopped.",
+            "What failed is tried again, then the work continues where it stopped.",
             "is tried again",
             api.retry_migration,
         ),
@@ -102,7 +102,7 @@ ACTIONS: Final = {
             "Accept failures…",
             "Accept these failures",
             "The objects below stay as they are, and count as dealt with. When no failure is open any more, a run that "
-            "has failed goes on to its end.",
+            "has failed continues to its end.",
             "has its failures accepted",
             api.accept_failures,
         ),
@@ -186,7 +186,7 @@ def _describe(done: api.Acceptance, key: str, db_alias: str) -> str:
     if not done.accepted_count and not done.goes_on:
         return f"Nothing was left to accept of migration {key} on database '{db_alias}'."
     count = f"{done.accepted_count} failure{'' if done.accepted_count == 1 else 's'}"
-    rest = " The run goes on to its end." if done.goes_on else ""
+    rest = " The run continues to its end." if done.goes_on else ""
     if done.open_count:
         rest = f" {done.open_count} stay{'s' if done.open_count == 1 else ''} open."
     verb = "was" if done.accepted_count == 1 else "were"

@@ -48,9 +48,8 @@ class Breaker:
         if failures <= self._get_bound(visited):
             return ""
         allowed = self.max_failures if isinstance(self.max_failures, int) else f"{self.max_failures:.1%} of them"
-        return (
-            f"{failures} of {visited} objects failed, and max_failures allows {allowed}. Mend the operation and retry."
-        )
+        count = f"{failures} of {visited} objects failed"
+        return f"{count}, and max_failures allows {allowed}. Correct the operation and retry."
 
     def _get_bound(self, visited: int) -> float:
         """Return how many failures are allowed once so many objects were visited."""

@@ -79,7 +79,7 @@ def test_the_circuit_breaker(db_alias, max_failures, share, expected):
     else:
         assert (progress.reason, progress.failed) == (states.MAX_FAILURES, expected)
         assert f"{expected} of " in progress.error
-        assert "Mend the operation and retry." in progress.error
+        assert "Correct the operation and retry." in progress.error
 
 
 def test_a_share_grows_with_the_rows_that_went_well(db_alias):
