@@ -23,13 +23,17 @@ LEVELS = ["repeatable read", "serializable"]
 
 @pytest.fixture
 def level(request):
-    """Set the level for all sessions of the database's user, as ``OPTIONS`` would for each of Django's."""
+    """Set the level for all sessions of this database, as ``OPTIONS`` would for each of Django's.
+
+    Tests in parallel share the server, and have other databases.
+    """
+    database = connections[ALIAS].settings_dict["NAME"]
     with connections[ALIAS].cursor() as cursor:
-        cursor.execute(f"ALTER ROLE CURRENT_USER SET default_transaction_isolation = '{request.param}'")
+        cursor.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = '{request.param}'")
     connections[ALIAS].close()
     yield request.param
     with connections[ALIAS].cursor() as cursor:
-        cursor.execute("ALTER ROLE CURRENT_USER RESET default_transaction_isolation")
+        cursor.execute(f"ALTER DATABASE {database} RESET default_transaction_isolation")
     connections[ALIAS].close()
 
 

@@ -63,14 +63,14 @@ def locked(pk, seconds):
 
 @pytest.fixture
 def limit(request):
-    """Set a time-out for all sessions of the database's user."""
-    name = request.param
+    """Set a time-out for all sessions of this database; tests in parallel share the server, and have others."""
+    name, database = request.param, connections[ALIAS].settings_dict["NAME"]
     with connections[ALIAS].cursor() as cursor:
-        cursor.execute(f"ALTER ROLE CURRENT_USER SET {name} = '250ms'")
+        cursor.execute(f"ALTER DATABASE {database} SET {name} = '250ms'")
     connections[ALIAS].close()
     yield name
     with connections[ALIAS].cursor() as cursor:
-        cursor.execute(f"ALTER ROLE CURRENT_USER RESET {name}")
+        cursor.execute(f"ALTER DATABASE {database} RESET {name}")
     connections[ALIAS].close()
 
 
