@@ -132,7 +132,7 @@ ENQUEUE = "tests.faults.queues.FolderBackend.enqueue"
 STEPS = (
     Step(
         "start, before its commit",
-        "massmigration.recorder.records.add_attempt",
+        "massmigration.recorder.attempts.add_attempt",
         "return",
         lambda left: left.status == "not_run" and not left.shards,
         process="start",
@@ -324,7 +324,7 @@ IN_TRANSACTION = {
     CLAIM_SHARD,
     MOVE,
     ADVANCE,
-    "massmigration.recorder.records.add_attempt",
+    "massmigration.recorder.attempts.add_attempt",
     "massmigration.recorder.shards.add_shards",
     "massmigration.recorder.shards.update_held",
 }
