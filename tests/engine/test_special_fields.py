@@ -342,6 +342,9 @@ class PrefixedKey(models.CharField):
     def get_placeholder(self, value, compiler, connection):
         return "lower(%s)"
 
+    def get_placeholder_sql(self, value, compiler, connection):  # Django 6.1 asks for this one
+        return "lower(%s)", (value,)
+
 
 class Keyed(Extra):
     id = PrefixedKey(primary_key=True, max_length=20)
