@@ -126,8 +126,9 @@ class PlaceholderField(models.TextField):
     def get_placeholder(self, value, compiler, connection):
         return "upper(%s)"
 
-    def get_placeholder_sql(self, value, compiler, connection):
-        return "upper(%s)", (value,)
+    def get_placeholder_sql(self, value, compiler, connection):  # Django 6.1 leaves expressions to it, too
+        sql, params = compiler.compile(value) if hasattr(value, "as_sql") else ("%s", (value,))
+        return f"upper({sql})", params
 
 
 class SealedField(models.TextField):
