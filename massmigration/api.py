@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from django.db import DEFAULT_DB_ALIAS
 
-from massmigration import accepting, executor
-from massmigration.accepting import Acceptance
-from massmigration.databases import check_alias, get_database_aliases
+from massmigration import executor
+from massmigration.databases.aliases import check_alias, get_database_aliases
+from massmigration.discovery.loader import get_loader
 from massmigration.engine.progress import Progress, ShardProgress
-from massmigration.loader import get_loader
+from massmigration.executor import accept
+from massmigration.executor.accept import Acceptance
 from massmigration.models import MigrationFailure, MigrationRecord
 from massmigration.overview import (
     Key,
@@ -226,7 +227,7 @@ def accept_failures(
     if failures is not None:
         ids = [failure.pk if isinstance(failure, MigrationFailure) else failure for failure in failures]
     author = _get_author(key, user, actor, origin)
-    return accepting.accept(get_migration(key), db_alias, author, reason, ids, until=until, seen=seen, enqueue=enqueue)
+    return accept.accept(get_migration(key), db_alias, author, reason, ids, until=until, seen=seen, enqueue=enqueue)
 
 
 def fake_migration(

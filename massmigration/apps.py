@@ -17,7 +17,7 @@ class MassMigrationConfig(AppConfig):
         """Register the checks, and install what ``BaseMigration`` offers to a hand-written ``launch()``."""
         from massmigration.checks import register_checks
         from massmigration.definitions.base import BaseMigration
-        from massmigration.lifecycle import RecordLifecycle
+        from massmigration.executor.lifecycle import RecordLifecycle
 
         register_checks()
         BaseMigration.lifecycle = RecordLifecycle()

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from massmigration.redaction import flatten, get_message, make_harmless, make_storable
+from massmigration.databases.redaction import flatten, get_message, make_harmless, make_storable
 
 logger: Final = logging.getLogger("massmigration")
 

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from massmigration import clock, recorder, versions
+from massmigration import recorder
 from massmigration.conf import conf
+from massmigration.databases import clock
 from massmigration.definitions.base import BaseMigration
+from massmigration.engine import versions
 from massmigration.engine.leases import get_max_workers, is_claimable, is_live
 from massmigration.models import MigrationShard
 

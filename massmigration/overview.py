@@ -12,12 +12,12 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS
 
 from massmigration import recorder, states
-from massmigration.databases import check_alias, get_aliases, get_database_aliases
+from massmigration.databases.aliases import check_alias, get_aliases, get_database_aliases
 from massmigration.definitions.base import BaseMigration, as_key
+from massmigration.discovery.loader import get_loader
 from massmigration.engine import progress
 from massmigration.engine.progress import Progress
 from massmigration.exceptions import BrokenMigration, LoadError, MigrationNotFound, WaitTimedOut
-from massmigration.loader import get_loader
 from massmigration.models import MigrationEvent, MigrationFailure, MigrationRecord
 from massmigration.recorder import FailureCounts, FailureFilter
 from massmigration.recorder.failures import ACCEPTABLE, find_last_failed_at

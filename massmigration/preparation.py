@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from massmigration.backends.base import get_backend_path
+from massmigration.databases.counting import COUNT_SECONDS, Count, count_rows
+from massmigration.databases.redaction import describe, get_message
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
-from massmigration.engine.counting import COUNT_SECONDS, Count, count_rows
 from massmigration.engine.tables import get_table
 from massmigration.exceptions import DependencyNotApplied, MassMigrationError
+from massmigration.executor.readiness import check_dependencies
 from massmigration.overview import Key, get_migration
-from massmigration.readiness import check_dependencies
-from massmigration.redaction import describe, get_message
 
 
 @dataclass(frozen=True)

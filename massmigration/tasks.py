@@ -10,22 +10,24 @@ from typing import Final
 
 from django.utils import timezone
 
-from massmigration import clock, logs, recorder, versions
+from massmigration import logs, recorder
 from massmigration.backends.base import RUN_SHARD, BaseBackend, get_backend
-from massmigration.database import run_write
+from massmigration.databases import clock
+from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration
+from massmigration.discovery.loader import get_loader
 from massmigration.engine import slice as slices
+from massmigration.engine import versions
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.leases import claim, get_max_workers, give_back, is_claimable, make_worker_name, release
 from massmigration.engine.lines import get_fields
 from massmigration.engine.sharding import split_largest
 from massmigration.exceptions import LoadError
-from massmigration.loader import get_loader
 from massmigration.lost import find_lost, take_free_places
 from massmigration.models import MigrationShard
 from massmigration.record_cache import is_wanted
 from massmigration.recorder import Author
-from massmigration.watching import enqueue_watch, get_rest, is_superseded, is_unwatched
+from massmigration.watch import enqueue_watch, get_rest, is_superseded, is_unwatched
 
 logger = logging.getLogger("massmigration")
 

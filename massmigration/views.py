@@ -22,14 +22,14 @@ from massmigration.backends.base import is_worth_redelivery
 from massmigration.backends.callers import check_cron_caller, check_task_caller, get_busy_status, get_retry_count
 from massmigration.backends.certificates import CertificatesUnreachable
 from massmigration.backends.oidc import TokenRefused
-from massmigration.database import is_transient
-from massmigration.databases import check_alias, get_aliases
+from massmigration.databases.aliases import check_alias, get_aliases
+from massmigration.databases.redaction import describe, get_message
+from massmigration.databases.transactions import is_transient
 from massmigration.exceptions import (
     DatabaseNotAllowed,
     IllegalMove,
     MassMigrationError,
 )
-from massmigration.redaction import describe, get_message
 
 logger: Final = logging.getLogger("massmigration")
 

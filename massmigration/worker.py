@@ -11,11 +11,12 @@ from typing import Final
 
 from django.db import connections
 
-from massmigration import logs, recorder, versions
+from massmigration import logs, recorder
 from massmigration.conf import conf
-from massmigration.database import is_document_store, is_transient
+from massmigration.databases.transactions import is_document_store, is_transient
 from massmigration.definitions.base import BaseMigration, make_own
 from massmigration.engine import slice as slices
+from massmigration.engine import versions
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.leases import claim, get_max_workers, is_claimable, is_live, make_worker_name, release
 from massmigration.engine.sharding import split_largest

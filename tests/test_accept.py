@@ -6,14 +6,14 @@ import pytest
 from django.db import transaction
 
 from massmigration import BatchMigration, CustomMigration, MapperMigration, SimpleMigration, executor, recorder
-from massmigration.accepting import Acceptance, accept
 from massmigration.backends.base import BaseBackend
-from massmigration.database import run_write
+from massmigration.databases.transactions import run_write
 from massmigration.engine import leases
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.progress import get_progress
 from massmigration.engine.slice import RESTING, Slice
 from massmigration.exceptions import AcceptRefused, IllegalMove
+from massmigration.executor.accept import Acceptance, accept
 from massmigration.models import MigrationFailure, MigrationShard
 from massmigration.signals import migration_resumed
 from tests.engine.support import AUTHOR, change, in_threads, make, run, start, work

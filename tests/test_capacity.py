@@ -9,11 +9,11 @@ import pytest
 from django.db import OperationalError, connections
 
 from massmigration import recorder
-from massmigration.capacity import explain_shortage, find_pool_fault
 from massmigration.checks import check_pools
+from massmigration.databases.capacity import explain_shortage, find_pool_fault
+from massmigration.databases.redaction import describe
 from massmigration.engine.leases import Heartbeat
 from massmigration.models import MigrationShard
-from massmigration.redaction import describe
 from tests.conftest import needs_postgres
 
 SENTENCE = "Each worker thread needs 2 while an operation is long"

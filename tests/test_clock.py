@@ -9,7 +9,8 @@ from datetime import timezone as datetime_timezone
 import pytest
 from django.utils import timezone
 
-from massmigration import MapperMigration, clock, executor, recorder, states, watching
+from massmigration import MapperMigration, executor, recorder, states, watch
+from massmigration.databases import clock
 from massmigration.engine.leases import claim, is_claimable, is_live, release
 from massmigration.engine.progress import get_progress
 from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
@@ -172,8 +173,8 @@ def test_a_watch_that_was_noted_before_the_clock_was_set_back_is_none(migration,
     settings.MASSMIGRATION_WATCH_SECONDS = 60
     (attempt,) = MigrationAttempt.objects.using(db_alias).all()
     due_at = attempt.watch_due_at = timezone.now() + timedelta(seconds=60)
-    assert not watching.is_unwatched(attempt)
+    assert not watch.is_unwatched(attempt)
     due_at = attempt.watch_due_at = due_at + timedelta(seconds=HOUR)
-    assert watching.is_unwatched(attempt)
-    assert not watching.is_superseded(attempt, due_at), "the watch that comes does its work"
-    assert not watching.is_superseded(attempt, None)
+    assert watch.is_unwatched(attempt)
+    assert not watch.is_superseded(attempt, due_at), "the watch that comes does its work"
+    assert not watch.is_superseded(attempt, None)

@@ -18,11 +18,11 @@ from django.dispatch import Signal
 
 from massmigration import api, checks, conf, definitions, exceptions, signals, states
 from massmigration.backends.base import BaseBackend
-from massmigration.database import LOCK_PATIENCE_SECONDS
+from massmigration.databases.keys import KINDS, SQLITE_DECIMAL_DIGITS
+from massmigration.databases.transactions import LOCK_PATIENCE_SECONDS
 from massmigration.definitions import base, batch, custom, mapper, simple
 from massmigration.engine.batch import REVISITS
 from massmigration.engine.finish import MAX_PASSES
-from massmigration.engine.keys import KINDS, SQLITE_DECIMAL_DIGITS
 from massmigration.engine.pacing import LARGEST_SIZE
 from massmigration.engine.progress import Progress, ShardProgress
 from massmigration.engine.querysets import _REFUSALS

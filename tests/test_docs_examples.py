@@ -49,7 +49,7 @@ from django.core.management import call_command
 
 django.setup()
 from massmigration import api
-from massmigration.loader import reload_loader
+from massmigration.discovery.loader import reload_loader
 from places.models import AlternateName, City, Country
 
 call_command("makemigrations", "places", name="city_utc_offset", verbosity=0)

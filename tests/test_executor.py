@@ -10,9 +10,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from massmigration import BaseMigration, MapperMigration, RetryLater, executor, recorder, states
-from massmigration.accepting import accept
 from massmigration.backends.base import BaseBackend
-from massmigration.database import run_write
+from massmigration.databases.transactions import run_write
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.progress import get_progress
 from massmigration.engine.slice import LOST, Slice
@@ -23,6 +22,7 @@ from massmigration.exceptions import (
     IllegalMove,
     InvalidDefinition,
 )
+from massmigration.executor.accept import accept
 from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
 from massmigration.signals import BY_EVENT
 from tests.engine.support import AUTHOR, claim_range, in_threads, make, run, start, work

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from massmigration.graph import MigrationGraph, get_sort_key
+from massmigration.discovery.graph import MigrationGraph, get_sort_key
 
 
 def make_graph(*dependencies: tuple[str, str], nodes: tuple[str, ...] = ()) -> MigrationGraph:

@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from massmigration import api, executor, recorder, states
-from massmigration.accepting import accept
 from massmigration.engine import progress
+from massmigration.executor.accept import accept
 from massmigration.models import MigrationAttempt, MigrationFailure, MigrationRecord, MigrationShard
 from tests.engine.support import AUTHOR, make, work
 from tests.engine.test_failures import Mapper
@@ -213,8 +213,8 @@ def test_retry_lists_keys_in_shards_of_a_bounded_size(db_alias: str, monkeypatch
     """Each object is visited once again, and those that were accepted are not."""
     from tests.testapp.models import City
 
-    monkeypatch.setattr("massmigration.retrying.KEYS_PER_SHARD", 40)
-    monkeypatch.setattr("massmigration.retrying.PAGE", 30)
+    monkeypatch.setattr("massmigration.executor.retry.KEYS_PER_SHARD", 40)
+    monkeypatch.setattr("massmigration.executor.retry.PAGE", 30)
     City.objects.using(db_alias).bulk_create(City(name=f"City {number}") for number in range(200))
     bad = set(City.objects.using(db_alias).order_by("pk")[:110].values_list("name", flat=True))
 

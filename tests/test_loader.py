@@ -14,7 +14,14 @@ import pytest
 from django.apps import apps
 from django.core.exceptions import AppRegistryNotReady
 
-from massmigration import loader as loader_module
+from massmigration.discovery import loader as loader_module
+from massmigration.discovery.loader import (
+    MigrationLoader,
+    clear_loader,
+    get_loader,
+    get_modules_package,
+    reload_loader,
+)
 from massmigration.exceptions import (
     AmbiguousName,
     BrokenMigration,
@@ -23,13 +30,6 @@ from massmigration.exceptions import (
     LoadError,
     MigrationNotFound,
     UnknownDependency,
-)
-from massmigration.loader import (
-    MigrationLoader,
-    clear_loader,
-    get_loader,
-    get_modules_package,
-    reload_loader,
 )
 from massmigration.overview import get_all_migrations
 from tests.throwaway import Throwaway, simple, throwaway_apps
@@ -183,7 +183,7 @@ BROKEN = {
     ),
     "recursion": ("def f():\n    f()\nf()", "RecursionError"),
     "asks too early": (
-        "from massmigration.loader import get_loader\nget_loader()",
+        "from massmigration.discovery.loader import get_loader\nget_loader()",
         "LoadError: The migrations were asked for while their files are being read",
     ),
 }

@@ -24,12 +24,12 @@ from massmigration import (
     recorder,
     states,
 )
-from massmigration.accepting import accept
 from massmigration.backends.base import BaseBackend
 from massmigration.engine import lines as lines_module
 from massmigration.engine.lines import FAILURE_LINES
 from massmigration.engine.slice import Slice
 from massmigration.exceptions import BackendUnreachable
+from massmigration.executor.accept import accept
 from massmigration.recorder import Author
 from tests.engine.support import AUTHOR, change, claim_range, make, run, start, work
 from tests.markdown import read

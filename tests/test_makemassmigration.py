@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from massmigration.loader import get_loader
+from massmigration.discovery.loader import get_loader
 from massmigration.management.rendering import FOLDER, KINDS
 from tests.throwaway import Throwaway, simple, throwaway_apps
 

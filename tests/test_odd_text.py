@@ -10,8 +10,8 @@ import pytest
 from django.core.management import call_command
 
 from massmigration import MapperMigration, RetryLater, SimpleMigration, api, executor, recorder, states
-from massmigration.accepting import accept
 from massmigration.engine import leases
+from massmigration.executor.accept import accept
 from massmigration.models import MigrationEvent, MigrationFailure, MigrationRecord, MigrationShard
 from massmigration.recorder import Author
 from tests.engine.support import AUTHOR, claim_range, make, run, start, work

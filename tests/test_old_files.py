@@ -14,7 +14,7 @@ from django.core.management import call_command
 import massmigration
 from massmigration import api, migrations
 from massmigration.checks import check_migrations
-from massmigration.loader import get_loader
+from massmigration.discovery.loader import get_loader
 from tests.testapp.models import City
 from tests.throwaway import Throwaway, throwaway_apps
 

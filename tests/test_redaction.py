@@ -21,8 +21,16 @@ from massmigration import (
     executor,
     states,
 )
+from massmigration.databases.redaction import (
+    clean,
+    describe,
+    flatten,
+    format_traceback,
+    get_message,
+    make_harmless,
+    redact,
+)
 from massmigration.models import MigrationAttempt, MigrationEvent, MigrationFailure, MigrationRecord, MigrationShard
-from massmigration.redaction import clean, describe, flatten, format_traceback, get_message, make_harmless, redact
 from tests.engine.support import AUTHOR, make, run, start, work
 from tests.testapp.models import City
 

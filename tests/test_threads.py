@@ -14,7 +14,7 @@ import pytest
 from django.db import models
 
 from massmigration import api
-from massmigration.loader import clear_loader
+from massmigration.discovery.loader import clear_loader
 from tests.conftest import ROOT, get_environment, needs_postgres
 from tests.servers import processes
 from tests.testapp.models import City

@@ -7,13 +7,13 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from massmigration import api, executor, recorder, states, tasks, versions, worker
+from massmigration import api, executor, recorder, states, tasks, worker
 from massmigration.backends.base import RUN_SHARD, WATCH
-from massmigration.engine import leases
+from massmigration.discovery.loader import get_loader, reload_loader
+from massmigration.engine import leases, versions
+from massmigration.engine.versions import WAITS
 from massmigration.exceptions import VersionReplaced
-from massmigration.loader import get_loader, reload_loader
 from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
-from massmigration.versions import WAITS
 from tests.engine.support import AUTHOR
 from tests.faults.queues import ListBackend
 from tests.test_watch import FILE, KEY, deliver, finish, get_ranges, get_waiting, turn_clock

@@ -12,11 +12,11 @@ from django.utils import timezone
 
 from massmigration import api, executor, recorder, states, tasks
 from massmigration.backends.base import RUN_SHARD, WATCH, get_backend
+from massmigration.discovery.loader import clear_loader
 from massmigration.engine.leases import release
 from massmigration.exceptions import BackendUnreachable, ConfigurationError
-from massmigration.loader import clear_loader
 from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
-from massmigration.watching import enqueue_watch
+from massmigration.watch import enqueue_watch
 from tests.conftest import needs_postgres
 from tests.engine.support import AUTHOR
 from tests.faults.queues import ListBackend

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from massmigration.loader import clear_loader
+from massmigration.discovery.loader import clear_loader
 
 SIMPLE = """\
 from massmigration import SimpleMigration

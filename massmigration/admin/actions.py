@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from massmigration import api
+from massmigration.databases.redaction import describe, get_message
 from massmigration.exceptions import MassMigrationError
-from massmigration.redaction import describe, get_message
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser

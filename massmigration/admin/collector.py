@@ -16,9 +16,9 @@ from massmigration.admin.actions import ACTIONS, Action
 from massmigration.admin.failures import get_first, get_page
 from massmigration.admin.rows import Button, Row, get_summary
 from massmigration.api import Progress
-from massmigration.databases import get_aliases
+from massmigration.databases.aliases import get_aliases
+from massmigration.databases.redaction import get_message
 from massmigration.exceptions import MigrationNotFound
-from massmigration.redaction import get_message
 
 if TYPE_CHECKING:
     from massmigration.admin.record import MigrationRecordAdmin

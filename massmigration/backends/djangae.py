@@ -28,8 +28,8 @@ from massmigration.backends.cloudqueue import (
     make_task_name,
 )
 from massmigration.conf import conf
+from massmigration.databases.redaction import describe
 from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, ConfigurationError
-from massmigration.redaction import describe
 
 logger = logging.getLogger("massmigration")
 

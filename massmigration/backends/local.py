@@ -19,7 +19,7 @@ from massmigration.backends.base import BaseBackend
 from massmigration.backends.callers import is_app_engine
 from massmigration.backends.logfiles import make_log_path, open_log
 from massmigration.conf import conf
-from massmigration.database import is_in_memory
+from massmigration.databases.transactions import is_in_memory
 from massmigration.exceptions import BackendUnreachable, ConfigurationError
 
 

@@ -19,8 +19,8 @@ from massmigration.backends.cloudtasks import CloudTasksBackend, find_missing_se
 from massmigration.backends.djangae import DjangaeBackend
 from massmigration.conf import conf
 from massmigration.definitions.base import BaseMigration
+from massmigration.discovery.loader import get_loader
 from massmigration.exceptions import ConfigurationError
-from massmigration.loader import get_loader
 
 
 def check_cloud_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:

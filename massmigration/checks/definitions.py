@@ -13,10 +13,10 @@ from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.custom import CustomMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.definitions.simple import SimpleMigration
+from massmigration.discovery.loader import MigrationLoader
+from massmigration.discovery.problems import join_words
 from massmigration.engine.attributes import find_attribute_faults
 from massmigration.engine.methods import find_method_faults
-from massmigration.loader import MigrationLoader
-from massmigration.problems import join_words
 
 _KINDS: Final = (BaseMigration, SimpleMigration, MapperMigration, BatchMigration, CustomMigration)
 _UNTIL_THEN: Final = "Until then it cannot be run; other migrations are not affected."

@@ -18,10 +18,10 @@ from django.db.migrations.loader import MigrationLoader as SchemaLoader
 from massmigration.backends.base import get_backend
 from massmigration.checks.definitions import check_attribute_values, check_methods, check_names, check_shared_values
 from massmigration.checks.faults import Fault
+from massmigration.discovery.loader import MigrationLoader, get_loader
+from massmigration.discovery.problems import describe_cycle, join_words
 from massmigration.engine.attributes import find_attribute_faults
 from massmigration.exceptions import ConfigurationError
-from massmigration.loader import MigrationLoader, get_loader
-from massmigration.problems import describe_cycle, join_words
 
 _UNTIL_THEN: Final = "Until then it cannot be run; other migrations are not affected."
 _SEE_TRACEBACK: Final = "See the traceback with: python manage.py shell -c '__import__(\"{module}\")'."

@@ -13,11 +13,11 @@ from django.core import checks
 from massmigration.backends.base import get_backend
 from massmigration.backends.local import check_interpreter
 from massmigration.backends.logfiles import find_log_dir_fault
-from massmigration.capacity import find_pool_fault
 from massmigration.conf import SETTING_NAMES, conf
+from massmigration.databases.capacity import find_pool_fault
 from massmigration.definitions.base import BaseMigration
+from massmigration.discovery.problems import join_words
 from massmigration.exceptions import BackendUnreachable, ConfigurationError
-from massmigration.problems import join_words
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from django.db import connections
 
-from massmigration.database import is_document_store
-from massmigration.engine.keyfilters import chunk_keys
+from massmigration.databases.keyfilters import chunk_keys
+from massmigration.databases.transactions import is_document_store
 from massmigration.engine.querysets import Table
 from massmigration.models import MigrationFailure
 from massmigration.recorder.acceptances import is_accepted

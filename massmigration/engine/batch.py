@@ -11,12 +11,12 @@ from django.db import connections
 
 from massmigration import logs, recorder
 from massmigration.conf import conf
-from massmigration.database import is_timed_out, limit_idling, run_write, write_transaction
-from massmigration.engine.behaviour import Batch, Kind, Written
+from massmigration.databases.transactions import is_timed_out, limit_idling, run_write, write_transaction
 from massmigration.engine.callbacks import HeldCallbacks, WritesByItself
 from massmigration.engine.failures import check_transaction, is_passing
 from massmigration.engine.growth import RowsAhead, forgive
 from massmigration.engine.isolation import Isolation, ObjectFailed
+from massmigration.engine.kinds.base import Batch, Kind, Written
 from massmigration.engine.lines import get_fields, note_repeat
 from massmigration.engine.pacing import Pacer
 from massmigration.engine.refusals import FinishRefused

@@ -8,11 +8,11 @@ from typing import Final
 
 from django.db import connections
 
-from massmigration.database import is_transient
+from massmigration.databases.redaction import cut, format_traceback, get_message
+from massmigration.databases.transactions import is_transient
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import RetryLater
 from massmigration.models import MigrationFailure, MigrationShard
-from massmigration.redaction import cut, format_traceback, get_message
 
 RESTS: Final = 8
 """How many times in a row a shard may rest without progress before the error counts as a failure."""

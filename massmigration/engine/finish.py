@@ -7,12 +7,14 @@ from typing import Any, Final
 
 from django.utils import timezone
 
-from massmigration import clock, recorder, states
-from massmigration.database import is_transient, run_write
+from massmigration import recorder, states
+from massmigration.databases import clock
+from massmigration.databases.counting import Count, count_rows
+from massmigration.databases.redaction import describe
+from massmigration.databases.transactions import is_transient, run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration, WorkedMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.accepted import count_accepted, describe_accepted
-from massmigration.engine.counting import Count, count_rows
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.methods import check_result
 from massmigration.engine.refusals import FinishRefused
@@ -21,7 +23,6 @@ from massmigration.engine.tables import get_table, is_until_empty
 from massmigration.exceptions import FenceLost, RetryLater
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author
-from massmigration.redaction import describe
 
 MAX_PASSES: Final = 5
 """So often the table is gone over at most; a site that goes on making rows needs a fix of its own first."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from massmigration import recorder
-from massmigration.database import run_write
+from massmigration.databases.keyfilters import get_key_fields
+from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
-from massmigration.engine.keyfilters import get_key_fields
 from massmigration.engine.kinds import KINDS
 from massmigration.engine.tables import get_table
 from massmigration.exceptions import InvalidDefinition

@@ -11,11 +11,11 @@ import time
 from typing import Any, Final, TypedDict
 
 from massmigration import states
-from massmigration.database import is_document_store
-from massmigration.engine.counting import count_rows
+from massmigration.databases.counting import count_rows
+from massmigration.databases.documents.ranges import count_ahead, find_stored_largest
+from massmigration.databases.transactions import is_document_store
 from massmigration.engine.querysets import KeyRange, Table
 from massmigration.engine.refusals import FinishRefused
-from massmigration.engine.storeranges import count_ahead, find_stored_largest
 from massmigration.models import MigrationShard
 
 MAX_EXTENSIONS: Final = 5

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from massmigration.engine.behaviour import Batch, Kind
+from massmigration.databases.redaction import cut, describe
 from massmigration.engine.failures import RESTS, CountedRest, get_repr, is_passing, make_failure
+from massmigration.engine.kinds.base import Batch, Kind
 from massmigration.engine.pacing import Pacer
 from massmigration.engine.takeovers import SINGLES_AFTER, is_found, is_searching, make_error
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationFailure, MigrationShard
-from massmigration.redaction import cut, describe
 
 LONGEST_REST_SECONDS: Final = 60.0
 REASON_LIMIT: Final = 200

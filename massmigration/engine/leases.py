@@ -19,14 +19,15 @@ from typing import Final
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils import timezone
 
-from massmigration import clock, recorder
-from massmigration.capacity import explain_shortage
+from massmigration import recorder
 from massmigration.conf import conf
-from massmigration.database import LOCK_PATIENCE_SECONDS, is_document_store, is_in_memory, run_write
+from massmigration.databases import clock
+from massmigration.databases.capacity import explain_shortage
+from massmigration.databases.redaction import describe
+from massmigration.databases.transactions import LOCK_PATIENCE_SECONDS, is_document_store, is_in_memory, run_write
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import DatabaseLocked, FenceLost
 from massmigration.models import MigrationShard
-from massmigration.redaction import describe
 
 logger = logging.getLogger("massmigration")
 

@@ -6,9 +6,10 @@ from typing import Final
 
 from django.utils import timezone
 
-from massmigration import clock, record_cache, recorder, states
+from massmigration import record_cache, recorder, states
 from massmigration.conf import conf
-from massmigration.database import run_write
+from massmigration.databases import clock
+from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration, launching_attempt
 from massmigration.engine.fitting import get_purpose
 from massmigration.engine.kinds import get_kind

@@ -9,8 +9,9 @@ from typing import Any
 
 from django.utils import timezone
 
-from massmigration import clock, recorder, states
-from massmigration.database import is_document_store
+from massmigration import recorder, states
+from massmigration.databases import clock
+from massmigration.databases.transactions import is_document_store
 from massmigration.definitions.base import BaseMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.kinds import get_kind

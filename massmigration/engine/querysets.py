@@ -9,13 +9,13 @@ from django.db import connections
 from django.db.models import F, QuerySet
 from django.db.models.query import ModelIterable
 
-from massmigration.database import is_document_store, is_transient
-from massmigration.engine.keyfilters import chunk_keys, get_key_fields, is_after, is_among, is_from, is_upto
-from massmigration.engine.keys import KeyCodec
-from massmigration.engine.locking import has_schema, list_keys, lock_query, lock_rows
+from massmigration.databases.keyfilters import chunk_keys, get_key_fields, is_after, is_among, is_from, is_upto
+from massmigration.databases.keys import KeyCodec
+from massmigration.databases.locking import has_schema, list_keys, lock_query, lock_rows
+from massmigration.databases.redaction import get_message
+from massmigration.databases.transactions import is_document_store, is_transient
 from massmigration.engine.yielding import has_own_iteration, list_objects
 from massmigration.exceptions import InvalidDefinition
-from massmigration.redaction import get_message
 
 _Read = Callable[[QuerySet[Any], Sequence[Any]], list[Any]]
 

@@ -11,16 +11,16 @@ from django.db.models import QuerySet
 
 from massmigration import recorder
 from massmigration.conf import conf
-from massmigration.database import is_document_store, run_write
+from massmigration.databases.counting import Count, count_rows, estimate_table
+from massmigration.databases.documents.ranges import find_stored_bounds, find_stored_cut
+from massmigration.databases.keyfilters import get_key_fields
+from massmigration.databases.transactions import is_document_store, run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.definitions.custom import CustomMigration
-from massmigration.engine.counting import Count, count_rows, estimate_table
 from massmigration.engine.growth import Extension, note_end
-from massmigration.engine.keyfilters import get_key_fields
 from massmigration.engine.leases import is_live
 from massmigration.engine.methods import check_shards, check_total
 from massmigration.engine.querysets import KeyRange, Table
-from massmigration.engine.storeranges import find_stored_bounds, find_stored_cut
 from massmigration.engine.tables import get_table
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationShard

@@ -11,9 +11,11 @@ from typing import Any, Final
 from django.db import connections
 from django.utils import timezone
 
-from massmigration import clock, logs, record_cache, recorder, states
+from massmigration import logs, record_cache, recorder, states
 from massmigration.conf import conf
-from massmigration.database import is_document_store, is_transient, run_write
+from massmigration.databases import clock
+from massmigration.databases.redaction import describe
+from massmigration.databases.transactions import is_document_store, is_transient, run_write
 from massmigration.definitions.base import BaseMigration, WorkedMigration, make_own
 from massmigration.definitions.simple import SimpleMigration
 from massmigration.engine.accepted import stays_accepted
@@ -33,7 +35,6 @@ from massmigration.engine.takeovers import check_takeovers
 from massmigration.exceptions import FenceLost, RetryLater, WorkersLost, check_rest
 from massmigration.models import MigrationFailure, MigrationShard
 from massmigration.recorder import Author
-from massmigration.redaction import describe
 
 DONE: Final = "done"
 TIME_UP: Final = "time_up"

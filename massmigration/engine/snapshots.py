@@ -12,9 +12,9 @@ from typing import Any, Final
 from django.db import connections
 from django.db.models import Field, Model, QuerySet
 
-from massmigration.database import is_document_store
-from massmigration.engine.keyfilters import chunk_keys, get_key_fields, is_among
-from massmigration.engine.locking import has_schema, lock_query, lock_rows
+from massmigration.databases.keyfilters import chunk_keys, get_key_fields, is_among
+from massmigration.databases.locking import has_schema, lock_query, lock_rows
+from massmigration.databases.transactions import is_document_store
 
 _IMMUTABLE: Final = (
     str, int, float, bool, bytes, Decimal, uuid.UUID, datetime.date, datetime.time, datetime.timedelta, type(None),

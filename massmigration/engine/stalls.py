@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from django.utils import timezone
 
-from massmigration import clock
 from massmigration.backends.base import has_queue
 from massmigration.conf import conf
+from massmigration.databases import clock
 from massmigration.definitions.base import BaseMigration
 from massmigration.models import MigrationRecord, MigrationShard
 

@@ -7,9 +7,10 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
-from massmigration import clock, recorder
+from massmigration import recorder
 from massmigration.conf import conf
-from massmigration.engine.behaviour import Batch, Written
+from massmigration.databases import clock
+from massmigration.engine.kinds.base import Batch, Written
 from massmigration.engine.pacing import Pacer
 from massmigration.models import MigrationShard
 

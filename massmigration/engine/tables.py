@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.db import connections
 
+from massmigration.databases.keys import check_key
 from massmigration.definitions.base import QuerysetMigration
-from massmigration.engine.keys import check_key
 from massmigration.engine.querysets import Table, check_queryset, filters_on
 from massmigration.exceptions import InvalidDefinition
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.db.models.query import ModelIterable
 
-from massmigration.engine.locking import list_keys
+from massmigration.databases.locking import list_keys
 from massmigration.exceptions import InvalidDefinition
 
 

@@ -14,12 +14,12 @@ from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
+from massmigration.databases.redaction import describe, flatten, get_message
 from massmigration.exceptions import MassMigrationError
 from massmigration.management import exits
 from massmigration.management.display import get_display
 from massmigration.management.interrupts import Interrupts
 from massmigration.management.running import Runner
-from massmigration.redaction import describe, flatten, get_message
 
 
 class MassMigrationCommand(BaseCommand):

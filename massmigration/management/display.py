@@ -16,9 +16,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from massmigration import states
+from massmigration import states, wording
 from massmigration.api import Progress
-from massmigration.management import wording
 from massmigration.management.speed import Speedometer
 
 LINE_SECONDS: Final = 10.0

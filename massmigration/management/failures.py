@@ -11,9 +11,10 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from massmigration import api, recorder
+from massmigration import api, recorder, wording
 from massmigration.backends.base import get_backend
-from massmigration.management import exits, plan, report, wording
+from massmigration.databases.redaction import flatten
+from massmigration.management import exits, plan, report
 from massmigration.management.base import (
     add_actor_argument,
     add_noinput_argument,
@@ -30,7 +31,6 @@ from massmigration.management.selection import (
     get_wanted_aliases,
 )
 from massmigration.models import MigrationFailure
-from massmigration.redaction import flatten
 
 ID_LENGTH: Final = 12
 """So much of a failure's key is shown; ``accept --failure`` takes how one begins."""

@@ -8,11 +8,11 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from massmigration import api
-from massmigration.management import exits, wording
+from massmigration import api, wording
+from massmigration.databases.redaction import flatten
+from massmigration.management import exits
 from massmigration.management.selection import find_key, get_wanted_aliases
 from massmigration.models import MigrationEvent
-from massmigration.redaction import flatten
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

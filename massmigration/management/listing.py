@@ -7,13 +7,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from massmigration import api, states
+from massmigration import api, states, wording
 from massmigration.api import Progress
-from massmigration.databases import check_alias
-from massmigration.loader import get_loader
-from massmigration.management import wording
+from massmigration.databases.aliases import check_alias
+from massmigration.databases.redaction import flatten
+from massmigration.discovery.loader import get_loader
 from massmigration.management.selection import find_app
-from massmigration.redaction import flatten
 
 
 def get_rows(app_labels: list[str], db_aliases: list[str] | None) -> list[Progress]:

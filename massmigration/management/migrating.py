@@ -10,11 +10,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from massmigration import api, states
+from massmigration import api, states, wording
 from massmigration.api import Progress
+from massmigration.databases.redaction import flatten, get_message
+from massmigration.discovery.loader import get_loader
 from massmigration.exceptions import MassMigrationError
-from massmigration.loader import get_loader
-from massmigration.management import exits, plan, wording
+from massmigration.management import exits, plan
 from massmigration.management.base import (
     add_actor_argument,
     add_noinput_argument,
@@ -32,7 +33,6 @@ from massmigration.management.selection import (
     find_key,
     get_wanted_aliases,
 )
-from massmigration.redaction import flatten, get_message
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

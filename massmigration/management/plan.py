@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from massmigration import api, states
+from massmigration import api, states, wording
 from massmigration.api import Progress
-from massmigration.databases import get_database_aliases
+from massmigration.databases.aliases import get_database_aliases
+from massmigration.databases.counting import Count
+from massmigration.databases.redaction import flatten
 from massmigration.definitions.base import BaseMigration
-from massmigration.engine.counting import Count
+from massmigration.discovery.loader import get_loader
 from massmigration.exceptions import DatabaseNotAllowed
-from massmigration.loader import get_loader
-from massmigration.management import wording
-from massmigration.redaction import flatten
 
 START, RESUME, RETRY, JOIN, RECOVER, RESTART = "start", "resume", "retry", "join", "recover", "restart"
 NOTHING, LEAVE, FAKE = "nothing", "leave", "fake"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from massmigration import wording
 from massmigration.api import Progress
 from massmigration.engine.leases import make_worker_name
 from massmigration.engine.progress import ShardProgress
-from massmigration.management import wording
 
 
 def get_live(progress: Progress) -> list[ShardProgress]:

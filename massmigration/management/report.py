@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from massmigration import api, states
+from massmigration import api, states, wording
 from massmigration.api import Progress
-from massmigration.loader import get_loader
-from massmigration.management import wording
-from massmigration.redaction import flatten
+from massmigration.databases.redaction import flatten
+from massmigration.discovery.loader import get_loader
 
 FAILURE_LIMIT: Final = 3
 """So many failed objects are shown; all of them are kept."""

@@ -9,20 +9,20 @@ from typing import Any, Final
 
 from django.db import DatabaseError, connections
 
-from massmigration import api, states
+from massmigration import api, states, wording
 from massmigration.api import Progress
 from massmigration.backends.base import get_backend
 from massmigration.backends.local import check_interpreter, check_second_process
+from massmigration.databases.redaction import describe
 from massmigration.definitions.base import BaseMigration
+from massmigration.discovery.loader import get_loader
 from massmigration.engine.leases import get_max_workers
 from massmigration.exceptions import IllegalMove, MassMigrationError
-from massmigration.loader import get_loader
-from massmigration.management import exits, plan, report, wording
+from massmigration.management import exits, plan, report
 from massmigration.management.display import Display
 from massmigration.management.interrupts import Interrupts
 from massmigration.management.watching import poll
 from massmigration.management.working import Work
-from massmigration.redaction import describe
 
 _LAUNCHES: Final[dict[str, Callable[..., Any]]] = {
     plan.START: api.start_migration,

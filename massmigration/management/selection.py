@@ -11,8 +11,8 @@ from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from massmigration import api, recorder
-from massmigration.databases import check_alias, get_aliases, get_database_aliases
-from massmigration.loader import get_loader
+from massmigration.databases.aliases import check_alias, get_aliases, get_database_aliases
+from massmigration.discovery.loader import get_loader
 from massmigration.management import exits
 
 

@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from django.core.management.base import BaseCommand, DjangoHelpFormatter
 
-from massmigration import api, states
-from massmigration.management import exits, failures, history, migrating, plan, wording
+from massmigration import api, states, wording
+from massmigration.management import exits, failures, history, migrating, plan
 from massmigration.management.base import (
     add_actor_argument,
     add_noinput_argument,

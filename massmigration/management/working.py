@@ -9,19 +9,19 @@ from contextlib import suppress
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from massmigration import api, states, worker
+from massmigration import api, states, wording, worker
 from massmigration.api import Progress
 from massmigration.backends.local import make_worker_command
 from massmigration.backends.logfiles import make_log_path
+from massmigration.databases.redaction import describe, get_message
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import IllegalMove, MassMigrationError
-from massmigration.management import exits, wording
+from massmigration.management import exits
 from massmigration.management.display import Display
 from massmigration.management.interrupts import Interrupts
 from massmigration.management.presence import get_others, get_wait_note, has_own
 from massmigration.management.watching import POLL_SECONDS, poll
 from massmigration.management.workers import WorkerPool
-from massmigration.redaction import describe, get_message
 
 
 class Work:

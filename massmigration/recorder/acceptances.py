@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from django.db.models import F
 from django.utils import timezone
 
-from massmigration import clock
-from massmigration.database import has_row_locks
+from massmigration.databases import clock
+from massmigration.databases.transactions import has_row_locks
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
 from massmigration.recorder.conditional import DOCUMENT_LIMIT, update_if
 from massmigration.recorder.failures import FailureFilter, select_failures

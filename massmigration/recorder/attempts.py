@@ -9,10 +9,10 @@ from typing import Any
 
 from django.utils import timezone
 
+from massmigration.databases.redaction import clean, clean_values
 from massmigration.models import MigrationAttempt, MigrationShard
 from massmigration.recorder.conditional import update_if
 from massmigration.recorder.shards import get_shards
-from massmigration.redaction import clean, clean_values
 
 
 def get_attempt(attempt_uuid: uuid.UUID | None, db_alias: str) -> MigrationAttempt | None:

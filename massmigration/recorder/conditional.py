@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.db import transaction
 from django.db.models import Model, QuerySet
 
-from massmigration.database import is_document_store
+from massmigration.databases.transactions import is_document_store
 
 DOCUMENT_LIMIT: Final = 400
 """Rows that one transaction may write there; django-gcloud-connectors refuse more than 500."""

@@ -10,10 +10,10 @@ from typing import Any, Final, NamedTuple
 from django.db import connections
 from django.db.models import Count, Max, Q, QuerySet
 
-from massmigration.database import is_document_store
+from massmigration.databases.redaction import clean, redact
+from massmigration.databases.transactions import is_document_store
 from massmigration.models import MigrationFailure
 from massmigration.recorder.conditional import DOCUMENT_LIMIT, update_if
-from massmigration.redaction import clean, redact
 
 PAGE: Final = 1_000
 """Failures without their tracebacks that are in memory at once."""

@@ -9,8 +9,8 @@ from typing import Any
 from django.db.models import F
 from django.utils import timezone
 
-from massmigration import clock
-from massmigration.database import is_document_store
+from massmigration.databases import clock
+from massmigration.databases.transactions import is_document_store
 from massmigration.models import MigrationShard
 from massmigration.recorder.conditional import update_if
 from massmigration.recorder.shards import get_shards, select_shards

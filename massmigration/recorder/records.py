@@ -11,7 +11,8 @@ from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
 from massmigration import logs, record_cache, signals, states
-from massmigration.database import has_row_locks, is_document_store
+from massmigration.databases.redaction import clean, clean_values, make_storable
+from massmigration.databases.transactions import has_row_locks, is_document_store
 from massmigration.exceptions import IllegalMove
 from massmigration.models import (
     MigrationEvent,
@@ -20,7 +21,6 @@ from massmigration.models import (
 from massmigration.recorder.conditional import delete_if, update_if
 from massmigration.recorder.seen import Seen
 from massmigration.recorder.shards import delete_shards
-from massmigration.redaction import clean, clean_values, make_storable
 
 
 class Author(NamedTuple):

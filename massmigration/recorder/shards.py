@@ -10,15 +10,15 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from massmigration import clock
-from massmigration.database import has_row_locks, is_document_store
+from massmigration.databases import clock
+from massmigration.databases.redaction import clean, make_storable
+from massmigration.databases.transactions import has_row_locks, is_document_store
 from massmigration.exceptions import FenceLost, InvalidDefinition
 from massmigration.models import (
     MigrationAttempt,
     MigrationShard,
 )
 from massmigration.recorder.conditional import DOCUMENT_LIMIT, delete_if, update_if
-from massmigration.redaction import clean, make_storable
 
 
 def get_shard(shard_id: str, db_alias: str) -> MigrationShard | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import models
 
-from massmigration.database import is_document_store
+from massmigration.databases.transactions import is_document_store
 
 EVERYWHERE = frozenset({"massmigration", "cloudapp"})
 DEFAULT_ONLY = frozenset({"admin", "auth", "contenttypes", "sessions", "tasks"})

@@ -7,8 +7,8 @@ import uuid
 import pytest
 
 from massmigration import CustomMigration, executor, recorder
-from massmigration.accepting import accept
 from massmigration.exceptions import IllegalMove
+from massmigration.executor.accept import accept
 from massmigration.models import MigrationFailure
 from tests.cloud.app.models import Row
 from tests.cloud.support import Save, Visit, get_visits, make, make_rows, quick, traffic  # noqa: F401

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from massmigration.engine.counting import Count, count_rows, estimate_table
-from massmigration.engine.storekeys import StoreKeys
+from massmigration.databases.counting import Count, count_rows, estimate_table
+from massmigration.databases.documents.keys import StoreKeys
 from tests.cloud.app.models import Number, Row, Word
 from tests.cloud.filling import make_automatic, store_rows
 

@@ -22,7 +22,7 @@ from massmigration import (
     recorder,
     worker,
 )
-from massmigration.database import is_contention, is_transient, run_write
+from massmigration.databases.transactions import is_contention, is_transient, run_write
 from massmigration.engine.leases import release
 from massmigration.engine.progress import get_progress
 from massmigration.exceptions import DatabaseLocked, InvalidDefinition

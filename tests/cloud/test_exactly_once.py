@@ -14,7 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from massmigration import executor, recorder, worker
-from massmigration.database import run_write
+from massmigration.databases.transactions import run_write
 from massmigration.engine.batch import BatchRunner
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import claim, make_worker_name

@@ -7,9 +7,9 @@ import uuid
 import pytest
 
 from massmigration import MapperMigration, executor
-from massmigration.engine.keyspace import HIGHEST_INTEGER
-from massmigration.engine.storekeys import StoreKeys
-from massmigration.engine.storeranges import find_stored_largest
+from massmigration.databases.documents.keys import StoreKeys
+from massmigration.databases.documents.keyspace import HIGHEST_INTEGER
+from massmigration.databases.documents.ranges import find_stored_largest
 from massmigration.engine.tables import get_table
 from tests.cloud.app.models import Number, Row, Token, Word
 from tests.cloud.filling import store_rows

@@ -17,7 +17,7 @@ from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
 from massmigration import api, executor, recorder, states
-from massmigration.database import run_write
+from massmigration.databases.transactions import run_write
 from massmigration.engine.leases import claim
 from massmigration.exceptions import FenceLost, InvalidDefinition
 from massmigration.models import MigrationAttempt, MigrationEvent, MigrationFailure, MigrationRecord, MigrationShard

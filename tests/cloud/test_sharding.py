@@ -12,12 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from massmigration import BatchMigration, MapperMigration, recorder
-from massmigration.engine import sharding, storeranges
-from massmigration.engine.keys import KeyCodec
-from massmigration.engine.keyspace import HIGHEST_INTEGER, LOWEST_INTEGER, PaddedIntegers, Texts, get_keyspace
+from massmigration.databases.documents import ranges
+from massmigration.databases.documents.keys import StoreKeys
+from massmigration.databases.documents.keyspace import (
+    HIGHEST_INTEGER,
+    LOWEST_INTEGER,
+    PaddedIntegers,
+    Texts,
+    get_keyspace,
+)
+from massmigration.databases.keys import KeyCodec
+from massmigration.engine import sharding
 from massmigration.engine.querysets import KeyRange
 from massmigration.engine.sharding import plan_ranges, split_largest
-from massmigration.engine.storekeys import StoreKeys
 from massmigration.engine.tables import get_table
 from massmigration.models import MigrationShard
 from tests.cloud.app.models import Number, Row, Token, Word
@@ -239,15 +246,15 @@ def test_the_largest_range_is_the_one_that_is_cut(db_alias, queries):
     store_rows(Number, range(1, 3_001), db_alias)
     table = get_table(make_migration(Number), db_alias)
     ranges = [KeyRange(None, 500), KeyRange(500, 2_500), KeyRange(2_500, None)]
-    number, middle = storeranges.find_stored_cut(table, ranges, 300)
+    number, middle = ranges.find_stored_cut(table, ranges, 300)
     assert number == 1
     assert 1_000 < middle < 2_000
     assert len(queries) <= 3 * 11 + 17
-    assert storeranges.find_stored_cut(table, ranges[:1], 600) is None
-    assert storeranges.find_stored_cut(table, [KeyRange(2_990, None)], 1) is None
-    assert storeranges.find_stored_cut(table, [], 1) is None
+    assert ranges.find_stored_cut(table, ranges[:1], 600) is None
+    assert ranges.find_stored_cut(table, [KeyRange(2_990, None)], 1) is None
+    assert ranges.find_stored_cut(table, [], 1) is None
     queries.clear()
-    assert storeranges.find_stored_cut(table, ranges * 20, 300) is not None
+    assert ranges.find_stored_cut(table, ranges * 20, 300) is not None
     assert len(queries) <= 6 * 11 + 17
 
 
@@ -256,7 +263,7 @@ def test_cut_lies_strictly_within_its_range(db_alias):
     store_rows(Number, keys, db_alias)
     table = get_table(make_migration(Number), db_alias)
     for after, upto in itertools.combinations(range(0, len(keys), 250), 2):
-        found = storeranges.find_stored_cut(table, [KeyRange(keys[after], keys[upto])], 1)
+        found = ranges.find_stored_cut(table, [KeyRange(keys[after], keys[upto])], 1)
         if found is not None:
             assert keys[after] < found[1] < keys[upto]
 

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from massmigration import api, executor, recorder, states
+from massmigration.discovery.loader import get_loader
 from massmigration.engine.fitting import get_purpose
 from massmigration.exceptions import InvalidDefinition
-from massmigration.loader import get_loader
 from massmigration.models import MigrationShard
 from tests.cloud.support import Visit, make, make_rows
 from tests.engine.support import AUTHOR, claim_range, start, work

@@ -11,7 +11,7 @@ from django.db import OperationalError, connections, transaction
 from django.utils import timezone
 
 from massmigration import BaseMigration, CustomMigration, MapperMigration, RetryLater, executor, recorder
-from massmigration.database import is_locked, run_write
+from massmigration.databases.transactions import is_locked, run_write
 from massmigration.engine import leases, sharding
 from massmigration.engine.progress import get_progress
 from massmigration.engine.slice import DONE, Slice

@@ -8,7 +8,7 @@ import pytest
 from django.db import connections, transaction
 from django.db.models import Count as CountOf
 
-from massmigration.engine.counting import Count, count_rows, estimate_table
+from massmigration.databases.counting import Count, count_rows, estimate_table
 from massmigration.engine.querysets import Table
 from tests.testapp.models import Child, City, CompositeRow, SparseInt, Tag, TextRow
 

@@ -6,8 +6,8 @@ import pytest
 from django.db import DatabaseError, connections, models, transaction
 
 from massmigration import MapperMigration
+from massmigration.databases.writeback import get_fields
 from massmigration.engine.snapshots import Snapshot
-from massmigration.engine.writeback import get_fields
 from tests.conftest import needs_postgres
 from tests.engine.support import in_threads, run
 from tests.engine.tables import Extra, make_tables

@@ -9,7 +9,7 @@ import pytest
 from django.db import IntegrityError, connections, transaction
 
 from massmigration import MapperMigration, executor, recorder
-from massmigration.database import write_transaction
+from massmigration.databases.transactions import write_transaction
 from massmigration.engine.progress import get_progress
 from massmigration.engine.slice import LOST, STOPPED, Slice
 from massmigration.exceptions import FenceLost, IllegalMove

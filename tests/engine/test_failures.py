@@ -238,7 +238,7 @@ def test_transient_errors_are_repeated(db_alias):
 def test_a_locked_sqlite_is_waited_for():
     import threading
 
-    from massmigration.database import write_transaction
+    from massmigration.databases.transactions import write_transaction
 
     make_cities(DEFAULT_DB_ALIAS, 100)
     held, release = threading.Event(), threading.Event()

@@ -15,9 +15,9 @@ from massmigration import (
     recorder,
     states,
 )
-from massmigration.accepting import accept
 from massmigration.engine.fitting import get_purpose
 from massmigration.exceptions import InvalidDefinition
+from massmigration.executor.accept import accept
 from massmigration.models import MigrationAttempt, MigrationRecord
 from tests.engine.support import AUTHOR, make, start, work
 from tests.testapp.models import City, CompositeRow, SparseInt, TextRow

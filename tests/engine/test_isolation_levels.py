@@ -8,7 +8,7 @@ import pytest
 from django.db import DatabaseError, InterfaceError, connections, transaction
 
 from massmigration import BatchMigration, MapperMigration, SimpleMigration
-from massmigration.database import run_write, write_transaction
+from massmigration.databases.transactions import run_write, write_transaction
 from tests.engine.support import in_threads, make, run
 from tests.testapp.models import City
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from massmigration import BatchMigration, MapperMigration, executor, recorder
-from massmigration.engine.keys import KINDS, KeyCodec
+from massmigration.databases.keys import KINDS, KeyCodec
 from massmigration.engine.querysets import KeyRange, Table
 from massmigration.exceptions import InvalidDefinition
 from tests.engine import tables

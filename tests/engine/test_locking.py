@@ -10,7 +10,7 @@ from django.db import connections, models, transaction
 from django.db.models import F
 
 from massmigration import BatchMigration, MapperMigration
-from massmigration.engine.locking import lock_rows
+from massmigration.databases.locking import lock_rows
 from tests.engine.support import run
 from tests.engine.tables import Extra, make_tables
 from tests.testapp.models import Child, Parent

@@ -11,7 +11,7 @@ import pytest
 from django.db import InterfaceError, OperationalError, connections, models, transaction
 
 from massmigration import BatchMigration, MapperMigration
-from massmigration.database import is_transient, limit_idling, run_write
+from massmigration.databases.transactions import is_transient, limit_idling, run_write
 from massmigration.engine import sharding
 from massmigration.engine.querysets import Table
 from massmigration.exceptions import InvalidDefinition

@@ -6,9 +6,9 @@ import pytest
 from django.db import models
 
 from massmigration import MapperMigration, recorder
+from massmigration.databases.documents.keyspace import get_keyspace
+from massmigration.databases.keys import KeyCodec, is_plain_field
 from massmigration.engine import sharding
-from massmigration.engine.keys import KeyCodec, is_plain_field
-from massmigration.engine.keyspace import get_keyspace
 from massmigration.engine.querysets import Table
 from massmigration.exceptions import InvalidDefinition
 from tests.engine.support import claim_range, make, run, start

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from massmigration import BatchMigration, CustomMigration, MapperMigration, recorder, worker
+from massmigration.databases.keys import KeyCodec
 from massmigration.engine import sharding
 from massmigration.engine.batch import BatchRunner
-from massmigration.engine.keys import KeyCodec
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import claim, release
 from massmigration.engine.querysets import KeyRange

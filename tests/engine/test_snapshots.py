@@ -11,8 +11,8 @@ from django.db import connections, models, transaction
 from django.db.models import F
 from django.utils.safestring import mark_safe
 
+from massmigration.databases.writeback import get_fields
 from massmigration.engine.snapshots import Snapshot, get_version
-from massmigration.engine.writeback import get_fields
 from massmigration.models import MigrationShard
 from tests.conftest import needs_postgres
 from tests.engine.support import in_threads

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.safestring import mark_safe
 
 from massmigration import MapperMigration
-from massmigration.engine.writeback import get_fields, write_objects
+from massmigration.databases.writeback import get_fields, write_objects
 from tests.conftest import needs_postgres
 from tests.engine.support import run
 from tests.engine.tables import Extra, make_tables

@@ -10,11 +10,11 @@ from django.db import OperationalError, connections
 from django.utils import timezone
 
 from massmigration import BatchMigration, CustomMigration, MapperMigration, executor, recorder, states
-from massmigration.accepting import accept
-from massmigration.database import run_write
+from massmigration.databases.transactions import run_write
 from massmigration.engine import leases, takeovers
 from massmigration.engine.slice import Slice
 from massmigration.exceptions import FenceLost
+from massmigration.executor.accept import accept
 from massmigration.models import MigrationFailure, MigrationShard
 from tests.conftest import needs_postgres
 from tests.engine.support import AUTHOR, claim_range, make, run, start, work

@@ -20,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.safestring import mark_safe
 
 from massmigration import BatchMigration, MapperMigration
-from massmigration.engine.writeback import get_fields, write_objects
+from massmigration.databases.writeback import get_fields, write_objects
 from tests.engine import tables
 from tests.engine.support import make, run
 from tests.engine.tables import Everything

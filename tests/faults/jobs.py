@@ -11,7 +11,7 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 
 from massmigration import api, executor, recorder, worker
-from massmigration.loader import get_loader
+from massmigration.discovery.loader import get_loader
 from massmigration.recorder import Author
 from tests.faults.queues import FolderBackend
 

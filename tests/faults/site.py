@@ -7,7 +7,7 @@ from collections import Counter
 
 from django.db.models import F
 
-from massmigration.database import has_row_locks, run_write
+from massmigration.databases.transactions import has_row_locks, run_write
 from tests.faults.support import make_cities
 from tests.testapp.models import City
 

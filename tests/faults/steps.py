@@ -17,7 +17,7 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from massmigration import recorder
-from massmigration.loader import get_loader
+from massmigration.discovery.loader import get_loader
 from massmigration.models import MigrationShard
 
 PLAN, RANGE, FINISH = MigrationShard.PLAN, MigrationShard.RANGE, MigrationShard.FINISH

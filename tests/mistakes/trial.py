@@ -69,7 +69,7 @@ class Trial:
 
     def write(self, text: str, name: str = "0001_mistake") -> str:
         """Write a file of the app and have it read; return its key."""
-        from massmigration.loader import reload_loader
+        from massmigration.discovery.loader import reload_loader
 
         if self._is_installed:
             self._throwaway.write(f"{APP}/massmigrations/{name}.py", text)

@@ -14,9 +14,9 @@ from django.apps import AppConfig, apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.management.utils import run_formatters
 
+from massmigration.discovery.files import MAX_NAME_LENGTH, Folder, find_folder, get_modules_package
+from massmigration.discovery.loader import clear_loader
 from massmigration.exceptions import ConfigurationError, LoadError
-from massmigration.files import MAX_NAME_LENGTH, Folder, find_folder, get_modules_package
-from massmigration.loader import clear_loader
 from massmigration.management import exits
 from massmigration.management.rendering import KINDS, find_model, find_template, render
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from massmigration.management import listing, wording
+from massmigration import wording
+from massmigration.management import listing
 from massmigration.management.base import MassMigrationCommand
 from massmigration.management.verbs import VERBS, add_base_arguments
 

@@ -12,8 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, Field, JSONField, Model, QuerySet, TextField, Value, When
 from django.db.models.functions import Cast
 
-from massmigration.database import is_document_store
-from massmigration.engine.columns import (
+from massmigration.databases.columns import (
     get_cast,
     has_plain_values,
     is_array,
@@ -22,8 +21,9 @@ from massmigration.engine.columns import (
     is_understood,
     takes_expressions,
 )
-from massmigration.engine.keyfilters import SQLITE_PARAMETERS, get_key_fields
-from massmigration.engine.locking import list_tables
+from massmigration.databases.keyfilters import SQLITE_PARAMETERS, get_key_fields
+from massmigration.databases.locking import list_tables
+from massmigration.databases.transactions import is_document_store
 from massmigration.exceptions import InvalidDefinition
 
 NEW: Final = "massmigration_new"

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from django.db import Error as DatabaseError
 
-from massmigration.capacity import explain_shortage
 from massmigration.conf import conf
+from massmigration.databases.capacity import explain_shortage
 from massmigration.exceptions import ConfigurationError
 
 CUT_MARK: Final = " … (cut)"

@@ -12,9 +12,9 @@ from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.custom import CustomMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.definitions.simple import SimpleMigration
+from massmigration.discovery.files import MAX_NAME_LENGTH, MigrationFile, describe_error, make_key
+from massmigration.discovery.sources import import_source
 from massmigration.exceptions import BrokenMigration
-from massmigration.files import MAX_NAME_LENGTH, MigrationFile, describe_error, make_key
-from massmigration.sources import import_source
 
 _WRITTEN_BY_AUTHOR: Final[tuple[tuple[type[BaseMigration], tuple[tuple[str, ...], ...]], ...]] = (
     (SimpleMigration, (("operation",),)),

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from massmigration.definitions.custom import CustomMigration
-from massmigration.engine.behaviour import Batch, Kind
 from massmigration.engine.failures import RESTS, CountedRest
+from massmigration.engine.kinds.base import Batch, Kind
 from massmigration.engine.methods import call
 from massmigration.engine.pacing import Pacer
 from massmigration.exceptions import InvalidDefinition, RetryLater

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from django.db.models import QuerySet
 
-from massmigration.engine.keys import KeyCodec
-from massmigration.engine.keyspace import KeySpace, get_keyspace
-from massmigration.engine.probing import PROBE_KEYS, Survey
+from massmigration.databases.documents.keys import StoreKeys
+from massmigration.databases.documents.keyspace import KeySpace, get_keyspace
+from massmigration.databases.documents.probing import PROBE_KEYS, Survey
+from massmigration.databases.keys import KeyCodec
 from massmigration.engine.querysets import KeyRange, Table
-from massmigration.engine.storekeys import StoreKeys
 
 EXACT_ROWS: Final = 1_000
 """Up to so many rows are counted one by one."""

@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from massmigration import states
 from massmigration.api import Progress
+from massmigration.databases.redaction import flatten
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.definitions.custom import CustomMigration
 from massmigration.models import MigrationFailure
-from massmigration.redaction import flatten
 
 LINE_LIMIT: Final = 200
 """Characters of an error that are shown on one line."""

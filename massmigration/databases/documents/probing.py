@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from math import isqrt, sqrt
 from typing import Any, Final, NamedTuple
 
-from massmigration.engine.keyspace import KeySpace
-from massmigration.engine.storekeys import StoreKeys
+from massmigration.databases.documents.keys import StoreKeys
+from massmigration.databases.documents.keyspace import KeySpace
 
 PROBE_KEYS: Final = 64
 """So many keys tell how close together keys lie to about 12 %."""

@@ -12,8 +12,8 @@ from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import AutoField, IntegerField, Model, QuerySet
 
-from massmigration.database import is_document_store, is_timed_out
-from massmigration.engine.storeranges import count_stored
+from massmigration.databases.documents.ranges import count_stored
+from massmigration.databases.transactions import is_document_store, is_timed_out
 
 COUNT_SECONDS: Final = 1.0
 """A count that takes longer is given up."""

@@ -9,13 +9,13 @@ from django.db import connections, transaction
 
 from massmigration import logs, recorder, states
 from massmigration.backends.base import get_backend
-from massmigration.database import run_write
+from massmigration.databases.redaction import describe, get_message
+from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import BackendUnreachable, MassMigrationError
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author
-from massmigration.redaction import describe, get_message
-from massmigration.watching import enqueue_watch
+from massmigration.watch import enqueue_watch
 
 logger = logging.getLogger("massmigration")
 

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from django.db import connections, models
 
-from massmigration.engine.keyfilters import get_key_fields
+from massmigration.databases.keyfilters import get_key_fields
 from massmigration.exceptions import InvalidDefinition
 
 SQLITE_DECIMAL_DIGITS: Final = 15

@@ -8,10 +8,11 @@ from typing import Final
 
 from django.utils import timezone
 
-from massmigration import clock, recorder
+from massmigration import recorder
 from massmigration.backends.base import WATCH, BaseBackend
 from massmigration.conf import conf
-from massmigration.database import run_write
+from massmigration.databases import clock
+from massmigration.databases.transactions import run_write
 from massmigration.models import MigrationAttempt
 
 LONGEST_REST: Final = timedelta(hours=1)

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connections
 
 from massmigration.conf import conf
-from massmigration.database import is_document_store
+from massmigration.databases.transactions import is_document_store
 from massmigration.engine.callbacks import HeldCallbacks
 from massmigration.engine.growth import Extension, RowsAhead
 from massmigration.engine.pacing import LARGEST_LOADED, Pacer

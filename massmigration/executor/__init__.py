@@ -6,11 +6,12 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from massmigration import logs, recorder, states, versions
+from massmigration import logs, recorder, states
 from massmigration.backends.base import get_backend, get_backend_path
-from massmigration.database import is_document_store, run_write
-from massmigration.databases import check_database
+from massmigration.databases.aliases import check_database
+from massmigration.databases.transactions import is_document_store, run_write
 from massmigration.definitions.base import BaseMigration
+from massmigration.engine import versions
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.fitting import check_fits
 from massmigration.engine.leases import is_live
@@ -18,11 +19,11 @@ from massmigration.engine.methods import call
 from massmigration.exceptions import (
     IllegalMove,
 )
-from massmigration.launching import launch_after_commit
+from massmigration.executor.launch import launch_after_commit
+from massmigration.executor.readiness import check_declarations, check_definition, check_dependencies
+from massmigration.executor.retry import open_failed, open_in_parts
 from massmigration.models import MigrationAttempt, MigrationRecord
-from massmigration.readiness import check_declarations, check_definition, check_dependencies
 from massmigration.recorder import Author, Seen
-from massmigration.retrying import open_failed, open_in_parts
 
 
 def start(

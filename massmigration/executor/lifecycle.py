@@ -5,13 +5,13 @@ from __future__ import annotations
 from django.utils import timezone
 
 from massmigration import logs, recorder, states
-from massmigration.database import run_write
+from massmigration.databases.redaction import describe
+from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration, launching_attempt
 from massmigration.executor import move_or_refuse
+from massmigration.executor.readiness import check_dependencies
 from massmigration.models import MigrationRecord
-from massmigration.readiness import check_dependencies
 from massmigration.recorder import Author
-from massmigration.redaction import describe
 
 
 class RecordLifecycle:

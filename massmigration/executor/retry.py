@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.db.models import Q
 
 from massmigration import recorder, states
-from massmigration.database import is_document_store, run_write
+from massmigration.databases.transactions import is_document_store, run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.engine.finish import LAST_PASS, MAX_PASSES
 from massmigration.engine.kinds import get_kind

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import connections
 from django.db.models import Model, QuerySet
 
-from massmigration.engine.keyfilters import get_key_fields, is_among
+from massmigration.databases.keyfilters import get_key_fields, is_among
 
 
 def lock_rows(model: type[Model], keys: Sequence[Any], alias: str) -> list[Any]:

@@ -15,8 +15,8 @@ from typing import Final
 from django.apps import AppConfig, apps
 
 from massmigration.conf import conf
+from massmigration.databases.redaction import get_message
 from massmigration.exceptions import LoadError
-from massmigration.redaction import get_message
 
 FOLDER_NAME: Final = "massmigrations"
 MAX_NAME_LENGTH: Final = 150  # as the column that keeps it

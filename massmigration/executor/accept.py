@@ -7,15 +7,16 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from massmigration import recorder, states, versions
+from massmigration import recorder, states
 from massmigration.backends.base import get_backend
-from massmigration.database import is_document_store, run_write
-from massmigration.databases import check_database
+from massmigration.databases.aliases import check_database
+from massmigration.databases.transactions import is_document_store, run_write
 from massmigration.definitions.base import BaseMigration, QuerysetMigration
+from massmigration.engine import versions
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.fitting import check_fits
 from massmigration.exceptions import AcceptRefused, FenceLost
-from massmigration.launching import launch_after_commit
+from massmigration.executor.launch import launch_after_commit
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
 from massmigration.recorder import Author, FailureFilter, Seen
 from massmigration.recorder.acceptances import (

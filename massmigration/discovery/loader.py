@@ -16,12 +16,12 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 from massmigration.definitions.base import BaseMigration
+from massmigration.discovery.files import Folder, MigrationFile, find_folder, find_times, get_modules_package, make_key
+from massmigration.discovery.graph import MigrationGraph, get_sort_key
+from massmigration.discovery.importer import get_dependencies, import_migration, make_again
+from massmigration.discovery.problems import find_problems, join_words, tell_names
+from massmigration.discovery.sources import get_hash
 from massmigration.exceptions import AmbiguousName, BrokenMigration, LoadError, MigrationNotFound
-from massmigration.files import Folder, MigrationFile, find_folder, find_times, get_modules_package, make_key
-from massmigration.graph import MigrationGraph, get_sort_key
-from massmigration.importer import get_dependencies, import_migration, make_again
-from massmigration.problems import find_problems, join_words, tell_names
-from massmigration.sources import get_hash
 
 __all__ = [
     "MigrationFile",
@@ -290,4 +290,4 @@ def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
         clear_loader()
 
 
-setting_changed.connect(_on_setting_changed, dispatch_uid="massmigration.loader")
+setting_changed.connect(_on_setting_changed, dispatch_uid="massmigration.discovery.loader")

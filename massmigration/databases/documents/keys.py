@@ -8,7 +8,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db import DatabaseError, connections
 from django.db.models import QuerySet
 
-from massmigration.engine.keyfilters import get_key_fields
+from massmigration.databases.keyfilters import get_key_fields
 from massmigration.engine.querysets import KeyRange
 
 

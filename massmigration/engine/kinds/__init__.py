@@ -9,9 +9,9 @@ from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.custom import CustomMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.definitions.simple import SimpleMigration
-from massmigration.engine.behaviour import Kind
-from massmigration.engine.items import CustomKind, SimpleKind
-from massmigration.engine.rows import BatchKind, MapperKind
+from massmigration.engine.kinds.base import Kind
+from massmigration.engine.kinds.items import CustomKind, SimpleKind
+from massmigration.engine.kinds.rows import BatchKind, MapperKind
 
 KINDS: Final[dict[type[WorkedMigration], type[Kind]]] = {
     SimpleMigration: SimpleKind,

@@ -9,20 +9,20 @@ from typing import Any
 from django.db import connections
 
 from massmigration.conf import conf
-from massmigration.database import has_row_locks
+from massmigration.databases.keyfilters import get_key_fields
+from massmigration.databases.transactions import has_row_locks
+from massmigration.databases.writeback import get_fields, get_statement_size, write_objects
 from massmigration.definitions.base import QuerysetMigration
 from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.mapper import MapperMigration
-from massmigration.engine.behaviour import Batch, Kind, Written
 from massmigration.engine.callbacks import Traces, WritesByItself
 from massmigration.engine.growth import Extension, RowsAhead, extend, find_upper, note_end, settle
-from massmigration.engine.keyfilters import get_key_fields
+from massmigration.engine.kinds.base import Batch, Kind, Written
 from massmigration.engine.methods import call
 from massmigration.engine.pacing import LARGEST_SIZE, Pacer
 from massmigration.engine.querysets import KeyRange, Reading
 from massmigration.engine.snapshots import Snapshot, get_version, prepare_related
 from massmigration.engine.tables import get_table, is_until_empty
-from massmigration.engine.writeback import get_fields, get_statement_size, write_objects
 from massmigration.exceptions import RetryLater
 from massmigration.models import MigrationShard
 

@@ -16,14 +16,15 @@ from typing import Any, Final
 
 from django.utils import timezone
 
-from massmigration import clock, recorder, states
+from massmigration import recorder, states
 from massmigration.conf import conf
-from massmigration.database import run_write
+from massmigration.databases import clock
+from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration
+from massmigration.discovery.loader import get_loader
 from massmigration.engine.fitting import check_fits
 from massmigration.engine.leases import is_live
 from massmigration.exceptions import InvalidDefinition, VersionReplaced
-from massmigration.loader import get_loader
 from massmigration.models import MigrationAttempt, MigrationShard
 from massmigration.recorder import Author
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from django.apps import apps
 
+from massmigration.discovery.graph import MigrationGraph
 from massmigration.exceptions import BrokenMigration, CircularDependency, LoadError, UnknownDependency
-from massmigration.graph import MigrationGraph
 
 
 def find_problems(

@@ -9,8 +9,8 @@ from massmigration import recorder, states
 from massmigration.definitions.base import BaseMigration, as_key
 from massmigration.engine.attributes import check_attributes
 from massmigration.engine.kinds import get_kind
+from massmigration.engine.kinds.rows import QuerysetKind
 from massmigration.engine.methods import check_methods
-from massmigration.engine.rows import QuerysetKind
 from massmigration.exceptions import (
     DependencyNotApplied,
 )

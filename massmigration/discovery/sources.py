@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from massmigration.files import MigrationFile
+from massmigration.discovery.files import MigrationFile
 
 _imported: dict[str, tuple[Any, str]] = {}
 """Per module: what was imported under its name, and the hash of its text."""

@@ -15,7 +15,7 @@ from itertools import pairwise
 from math import prod
 from typing import Any, ClassVar, Final
 
-from massmigration.engine.keys import KeyCodec
+from massmigration.databases.keys import KeyCodec
 
 HIGHEST_INTEGER: Final = 2**63 - 1
 LOWEST_INTEGER: Final = -(2**63)

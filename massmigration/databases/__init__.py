@@ -1,0 +1,1 @@
+"""What databases differ in; nothing outside asks which one it is."""

@@ -1,0 +1,1 @@
+"""Datastore and Firestore: where their keys lie, and how their ranges are divided."""

@@ -1,0 +1,1 @@
+"""Finds the migrations of the installed apps: their files, their classes, their order, and references to them."""
