@@ -18,8 +18,7 @@ from massmigration import executor
 from massmigration.databases.aliases import check_alias, get_database_aliases
 from massmigration.discovery.loader import get_loader
 from massmigration.engine.progress import Progress, ShardProgress
-from massmigration.executor import accept
-from massmigration.executor.accept import Acceptance
+from massmigration.executor import Acceptance
 from massmigration.models import MigrationFailure, MigrationRecord
 from massmigration.overview import (
     Key,
@@ -227,7 +226,7 @@ def accept_failures(
     if failures is not None:
         ids = [failure.pk if isinstance(failure, MigrationFailure) else failure for failure in failures]
     author = _get_author(key, user, actor, origin)
-    return accept.accept(get_migration(key), db_alias, author, reason, ids, until=until, seen=seen, enqueue=enqueue)
+    return executor.accept(get_migration(key), db_alias, author, reason, ids, until=until, seen=seen, enqueue=enqueue)
 
 
 def fake_migration(

@@ -213,8 +213,8 @@ def test_retry_lists_keys_in_shards_of_a_bounded_size(db_alias: str, monkeypatch
     """Each object is visited once again, and those that were accepted are not."""
     from tests.testapp.models import City
 
-    monkeypatch.setattr("massmigration.executor.retry.KEYS_PER_SHARD", 40)
-    monkeypatch.setattr("massmigration.executor.retry.PAGE", 30)
+    monkeypatch.setattr("massmigration.executor.reopen.KEYS_PER_SHARD", 40)
+    monkeypatch.setattr("massmigration.executor.reopen.PAGE", 30)
     City.objects.using(db_alias).bulk_create(City(name=f"City {number}") for number in range(200))
     bad = set(City.objects.using(db_alias).order_by("pk")[:110].values_list("name", flat=True))
 

@@ -189,7 +189,7 @@ HOSTILE = [
     Case("a form with a file", 415, options={"content_type": "multipart/form-data; boundary=x"}),
     Case("plain text", 415, options={"content_type": "text/plain"}),
     Case("a task that there is not", 400, asking("massmigration.tasks.nope")),
-    Case("a function that is no task", 400, asking("massmigration.executor.reset")),
+    Case("a function that is no task", 400, asking("massmigration.executor.reset.reset")),
     Case("a function of Python", 400, asking("os.system", command="true", shard_id=None, db_alias=None)),
     Case("a list of tasks", 400, asking([RUN_SHARD])),
     Case("no task", 400, asking(None)),

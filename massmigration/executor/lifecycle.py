@@ -8,7 +8,7 @@ from massmigration import logs, recorder, states
 from massmigration.databases.redaction import describe
 from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration, launching_attempt
-from massmigration.executor import move_or_refuse
+from massmigration.executor.moves import move_or_refuse
 from massmigration.executor.readiness import check_dependencies
 from massmigration.models import MigrationRecord
 from massmigration.recorder import Author

@@ -155,7 +155,7 @@ STEPS = (
     ),
     Step(
         "start, after all",
-        "massmigration.executor.start",
+        "massmigration.executor.start.start",
         "return",
         lambda left: left.status == "enqueued" and left.count(PLAN, READY) == 1,
         process="start",

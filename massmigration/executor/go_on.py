@@ -1,0 +1,117 @@
+"""Resume, retry and recover: the same attempt continues where it stopped."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, NamedTuple
+
+from massmigration import recorder, states
+from massmigration.backends.base import get_backend
+from massmigration.databases.aliases import check_database
+from massmigration.databases.transactions import run_write
+from massmigration.definitions.base import BaseMigration
+from massmigration.engine import versions
+from massmigration.engine.finish import make_finish_if_due
+from massmigration.engine.fitting import check_fits
+from massmigration.engine.leases import is_live
+from massmigration.executor.launch import launch_after_commit
+from massmigration.executor.moves import get_expected, get_legal, get_moved, move_or_refuse
+from massmigration.executor.readiness import check_definition
+from massmigration.executor.reopen import open_failed, open_in_parts
+from massmigration.models import MigrationRecord
+from massmigration.recorder import Author, Seen
+
+
+class _Way(NamedTuple):
+    """One way to continue an attempt.
+
+    Attributes:
+        action: A name in ``states.MOVES``.
+        opens_failed: Whether what failed is made ready again, and workers that were lost no longer count.
+        is_repair: Whether the run is at work, and only shards are taken whose worker is gone. Nothing else changes:
+            if the backend cannot be reached the record stays as it is, so that the next recovery tries again.
+    """
+
+    action: str
+    opens_failed: bool = False
+    is_repair: bool = False
+
+
+_RESUME, _RETRY, _RECOVER = _Way("resume"), _Way("retry", opens_failed=True), _Way("recover", is_repair=True)
+
+
+def resume(
+    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True, seen: Seen | None = None
+) -> MigrationRecord:
+    """Continue after a pause; arguments as ``start``."""
+    return _go_on(migration, db_alias, author, _RESUME, enqueue=enqueue, seen=seen)
+
+
+def retry(
+    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True, seen: Seen | None = None
+) -> MigrationRecord:
+    """Try again what failed, then continue; arguments as ``start``."""
+    return _go_on(migration, db_alias, author, _RETRY, enqueue=enqueue, seen=seen)
+
+
+def recover(
+    migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True, seen: Seen | None = None
+) -> MigrationRecord:
+    """Hand shards whose worker is gone to a new one; does nothing while all of them are worked on."""
+    record = get_legal(migration.key, db_alias, "recover", seen)
+    if record.attempt_uuid is None:
+        raise recorder.refuse(migration.key, db_alias, "recover", record.status)
+    attempt_uuid = record.attempt_uuid
+    if any(is_live(shard) for shard in recorder.get_shards(attempt_uuid, db_alias)):
+        recovered = run_write(db_alias, lambda: recorder.free_shards(attempt_uuid, db_alias, only_expired=True))
+        if not recovered:
+            return record
+    return _go_on(migration, db_alias, author, _RECOVER, enqueue=enqueue, seen=seen)
+
+
+def _go_on(
+    migration: BaseMigration, db_alias: str, author: Author, way: _Way, *, enqueue: bool, seen: Seen | None
+) -> MigrationRecord:
+    check_database(migration, db_alias)
+    if enqueue:
+        get_backend(migration).check_launch(db_alias, origin=author.origin)
+    if not way.is_repair:
+        check_definition(migration, db_alias)
+    attempts: list[uuid.UUID] = []
+
+    def write(record: MigrationRecord) -> None:
+        if record.attempt_uuid is None:
+            return
+        attempts.append(record.attempt_uuid)
+        shards = recorder.get_shards(record.attempt_uuid, db_alias)
+        if way.opens_failed:
+            open_failed(migration, record, shards, db_alias)
+        recorder.free_shards(
+            record.attempt_uuid,
+            db_alias,
+            only_expired=way.is_repair,
+            forgets_takeovers=way.opens_failed,
+            shards=shards,
+        )
+        versions.adopt(record.attempt_uuid, db_alias, author)
+
+    _check_fits(migration, db_alias, way.action, seen)
+    if way.opens_failed:
+        open_in_parts(migration, db_alias)
+    fields: dict[str, Any] = {} if way.is_repair else {"reason": "", "error": ""}
+    move_or_refuse(migration.key, db_alias, way.action, author, also=write, seen=seen, **fields)
+    if attempts:
+        make_finish_if_due(migration, db_alias, attempts[-1])
+        if enqueue:
+            launch_after_commit(migration, db_alias, attempts[-1], author, may_fail=not way.is_repair)
+    return get_moved(migration.key, db_alias, way.action)
+
+
+def _check_fits(migration: BaseMigration, db_alias: str, action: str, seen: Seen | None) -> None:
+    """Raise InvalidDefinition if the attempt was planned for something else than the definition is now."""
+    record = get_expected(migration.key, db_alias, action, seen)
+    if record is None or not states.is_legal(action, record.status):
+        return  # the move itself is refused
+    attempt = recorder.get_attempt(record.attempt_uuid, db_alias)
+    if attempt is not None:
+        check_fits(migration, db_alias, attempt)

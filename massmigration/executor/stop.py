@@ -1,0 +1,30 @@
+"""Pause and cancel: workers stop after the batch that they are working on, or lose it."""
+
+from __future__ import annotations
+
+from massmigration import recorder
+from massmigration.databases.transactions import is_document_store
+from massmigration.executor.moves import get_moved, move_or_refuse
+from massmigration.models import MigrationRecord
+from massmigration.recorder import Author, Seen
+
+
+def pause(key: str, db_alias: str, author: Author, *, seen: Seen | None = None) -> MigrationRecord:
+    """Have workers stop after their current batch; returns at once."""
+    move_or_refuse(key, db_alias, "pause", author, seen=seen)
+    return get_moved(key, db_alias, "pause")
+
+
+def cancel(key: str, db_alias: str, author: Author, *, seen: Seen | None = None) -> MigrationRecord:
+    """Give the attempt up; batches that are not committed yet are rolled back."""
+
+    def write(record: MigrationRecord) -> None:
+        if record.attempt_uuid is not None:
+            shards = recorder.get_shards(record.attempt_uuid, db_alias)
+            recorder.free_shards(record.attempt_uuid, db_alias, shards=shards)
+            # Summed afterwards, or a batch could be committed in between; on a document store none can.
+            known = shards if is_document_store(db_alias) else None
+            recorder.keep_totals(record.attempt_uuid, db_alias, shards=known)
+
+    move_or_refuse(key, db_alias, "cancel", author, also=write, seen=seen)
+    return get_moved(key, db_alias, "cancel")
