@@ -230,11 +230,14 @@ class BatchRunner:
         return {**get_new_values(self.shard, batch, written, self.pacer, self.db_alias), "takeovers": takeovers}
 
     def _is_still_mine(self) -> bool:
-        """Look whether only the upper bound was moved: then the batch is worked again within it."""
+        """Look whether only the upper bound was moved: then the batch is worked again within it.
+
+        Where nothing is different, the batch itself changed the shard's row, and would do so each time.
+        """
         stored = read_stored(self.shard, self.db_alias)
         if stored is None or stored.fence != self.shard.fence or stored.status != MigrationShard.RUNNING:
             return False
-        if stored.cursor != self.shard.cursor:
+        if stored.cursor != self.shard.cursor or stored.upper == self.shard.upper:
             return False
         self.kind.note_error()
         self.shard.upper = stored.upper
