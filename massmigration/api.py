@@ -1,7 +1,8 @@
 """The programmatic interface: everything that the commands and the admin can do.
 
-A key may be a string (``"places:0002_slugs"``), a tuple (``("places", "0002_slugs")``) or a migration. ``user`` is a
-Django user and ``actor`` a name; they go into the audit trail. ``enqueue=False`` leaves the work to the caller.
+A key may be a string (``"places:0002_slugs"``), a tuple (``("places", "0002_slugs")``) or a migration. One that has
+neither a file nor a record raises MigrationNotFound. ``user`` is a Django user and ``actor`` a name; they go into the
+audit trail. ``enqueue=False`` leaves the work to the caller.
 ``seen=Seen(attempt_uuid, status)`` refuses the action with IllegalMove if the record is no longer so.
 """
 
@@ -15,19 +16,20 @@ from typing import TYPE_CHECKING
 from django.db import DEFAULT_DB_ALIAS
 
 from massmigration import executor
-from massmigration.databases.aliases import check_alias, get_database_aliases
+from massmigration.databases.aliases import get_database_aliases
 from massmigration.discovery.loader import get_loader
+from massmigration.discovery.reference import parse
 from massmigration.engine.progress import Progress, ShardProgress
 from massmigration.executor import Acceptance
 from massmigration.models import MigrationFailure, MigrationRecord
 from massmigration.overview import (
     Key,
-    as_text,
     count_failures,
     get_acceptable_failures,
     get_all_migrations,
     get_all_progress,
     get_allowed_actions,
+    get_definition,
     get_events,
     get_failures,
     get_last_failed_at,
@@ -36,6 +38,7 @@ from massmigration.overview import (
     get_record,
     iterate_failures,
     migration_is_applied,
+    resolve,
     wait_for_migration,
 )
 from massmigration.preparation import Preparation, count_objects, get_preparation
@@ -100,7 +103,7 @@ def start_migration(
         The record, with the status ``enqueued``.
     """
     author = _get_author(key, user, actor, origin)
-    return executor.start(get_migration(key), db_alias, author, enqueue=enqueue, seen=seen)
+    return executor.start(get_definition(key, db_alias), db_alias, author, enqueue=enqueue, seen=seen)
 
 
 def restart_migration(
@@ -115,7 +118,7 @@ def restart_migration(
 ) -> MigrationRecord:
     """Begin anew, from the first row, whatever was done before; errors as ``start_migration``."""
     author = _get_author(key, user, actor, origin)
-    return executor.restart(get_migration(key), db_alias, author, enqueue=enqueue, seen=seen)
+    return executor.restart(get_definition(key, db_alias), db_alias, author, enqueue=enqueue, seen=seen)
 
 
 def pause_migration(
@@ -128,8 +131,7 @@ def pause_migration(
     seen: Seen | None = None,
 ) -> MigrationRecord:
     """Stop after the batch in hand; returns at once. Raises IllegalMove unless it is enqueued or running."""
-    check_alias(db_alias)
-    return executor.pause(as_text(key), db_alias, _get_author(key, user, actor, origin), seen=seen)
+    return executor.pause(resolve(key, db_alias), db_alias, _get_author(key, user, actor, origin), seen=seen)
 
 
 def resume_migration(
@@ -144,7 +146,7 @@ def resume_migration(
 ) -> MigrationRecord:
     """Go on from the cursors. Raises IllegalMove unless it is paused."""
     author = _get_author(key, user, actor, origin)
-    return executor.resume(get_migration(key), db_alias, author, enqueue=enqueue, seen=seen)
+    return executor.resume(get_definition(key, db_alias), db_alias, author, enqueue=enqueue, seen=seen)
 
 
 def cancel_migration(
@@ -157,8 +159,7 @@ def cancel_migration(
     seen: Seen | None = None,
 ) -> MigrationRecord:
     """Give the attempt up; what is migrated stays. Raises IllegalMove if there is none to give up."""
-    check_alias(db_alias)
-    return executor.cancel(as_text(key), db_alias, _get_author(key, user, actor, origin), seen=seen)
+    return executor.cancel(resolve(key, db_alias), db_alias, _get_author(key, user, actor, origin), seen=seen)
 
 
 def retry_migration(
@@ -173,7 +174,7 @@ def retry_migration(
 ) -> MigrationRecord:
     """Try what failed again, then go on from the cursors. Raises IllegalMove unless it is failed."""
     author = _get_author(key, user, actor, origin)
-    return executor.retry(get_migration(key), db_alias, author, enqueue=enqueue, seen=seen)
+    return executor.retry(get_definition(key, db_alias), db_alias, author, enqueue=enqueue, seen=seen)
 
 
 def recover_migration(
@@ -188,7 +189,7 @@ def recover_migration(
 ) -> MigrationRecord:
     """Hand shards whose worker is gone to a new one. Raises IllegalMove unless it is enqueued or running."""
     author = _get_author(key, user, actor, origin)
-    return executor.recover(get_migration(key), db_alias, author, enqueue=enqueue, seen=seen)
+    return executor.recover(get_definition(key, db_alias), db_alias, author, enqueue=enqueue, seen=seen)
 
 
 def accept_failures(
@@ -226,7 +227,9 @@ def accept_failures(
     if failures is not None:
         ids = [failure.pk if isinstance(failure, MigrationFailure) else failure for failure in failures]
     author = _get_author(key, user, actor, origin)
-    return executor.accept(get_migration(key), db_alias, author, reason, ids, until=until, seen=seen, enqueue=enqueue)
+    return executor.accept(
+        get_definition(key, db_alias), db_alias, author, reason, ids, until=until, seen=seen, enqueue=enqueue
+    )
 
 
 def fake_migration(
@@ -240,7 +243,7 @@ def fake_migration(
 ) -> MigrationRecord:
     """Mark a migration as applied without running it. Raises IllegalMove if it is running or applied."""
     author = _get_author(key, user, actor, origin)
-    return executor.fake(get_migration(key), db_alias, author, seen=seen)
+    return executor.fake(get_definition(key, db_alias), db_alias, author, seen=seen)
 
 
 def reset_migration(
@@ -253,14 +256,12 @@ def reset_migration(
     seen: Seen | None = None,
 ) -> None:
     """Forget the record, so that the migration counts as not run. Raises IllegalMove while it is active."""
-    check_alias(db_alias)
-    executor.reset(as_text(key), db_alias, _get_author(key, user, actor, origin), seen=seen)
+    executor.reset(resolve(key, db_alias), db_alias, _get_author(key, user, actor, origin), seen=seen)
 
 
 def _get_author(key: Key, user: AbstractBaseUser | None, actor: str | None, origin: str) -> Author:
     name = actor or (user.get_username() if user is not None else _get_system_user())
-    loader = get_loader()
-    definition = loader.migrations.get(as_text(key))
+    definition = get_loader().migrations.get(parse(key) or "")
     return Author(
         name,
         origin,

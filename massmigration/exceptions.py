@@ -63,11 +63,11 @@ class LoadError(MassMigrationError):
 
 
 class MigrationNotFound(LoadError):
-    """No file has this key or this prefix."""
+    """A name, key or prefix stands for no migration: it has neither a file nor a record."""
 
 
 class AmbiguousName(LoadError):
-    """More than one file begins with this prefix."""
+    """More than one name begins with this prefix."""
 
 
 class BrokenMigration(LoadError):

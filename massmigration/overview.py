@@ -13,8 +13,9 @@ from django.db import DEFAULT_DB_ALIAS
 
 from massmigration import recorder, states
 from massmigration.databases.aliases import check_alias, get_aliases, get_database_aliases
-from massmigration.definitions.base import BaseMigration, as_key
+from massmigration.definitions.base import BaseMigration
 from massmigration.discovery.loader import get_loader
+from massmigration.discovery.reference import Reference, parse
 from massmigration.engine import progress
 from massmigration.engine.progress import Progress
 from massmigration.exceptions import BrokenMigration, LoadError, MigrationNotFound, WaitTimedOut
@@ -22,7 +23,7 @@ from massmigration.models import MigrationEvent, MigrationFailure, MigrationReco
 from massmigration.recorder import FailureCounts, FailureFilter
 from massmigration.recorder.failures import ACCEPTABLE, find_last_failed_at
 
-Key = str | tuple[str, str] | BaseMigration
+Key = Reference
 
 
 def get_all_migrations() -> list[BaseMigration]:
@@ -43,13 +44,49 @@ def get_migration(key: Key) -> BaseMigration:
         MigrationNotFound: There is no such file.
         LoadError: Its file, or one that it depends on, does not work.
     """
-    return get_loader().get(as_text(key))
+    return get_loader().get(key)
+
+
+def resolve(key: Key, db_alias: str) -> str:
+    """Return the key that is meant, ``"app_label:NNNN_name"``; one without a file needs a record on the database.
+
+    Raises:
+        MigrationNotFound: There is neither a file nor a record.
+    """
+    check_alias(db_alias)
+    return get_loader().resolve(key, lambda text: recorder.get_record(text, db_alias) is not None)
+
+
+def get_definition(key: Key, db_alias: str) -> BaseMigration:
+    """Return the migration that is to be run on a database, an instance of the caller's own.
+
+    Raises:
+        MigrationNotFound: There is neither a file nor a record, or there is a record whose file is gone.
+        LoadError: Its file, or one that it depends on, does not work.
+    """
+    loader = get_loader()
+    text = resolve(key, db_alias)
+    if text not in loader.files:
+        raise MigrationNotFound(
+            f"{text} has no file any more, so it cannot be run. Put the file back, or reset the record.",
+            key=text,
+            db_alias=db_alias,
+        )
+    return loader.get(text)
 
 
 def get_record(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> MigrationRecord | None:
-    """Return the record of a migration, or None if it was not run on this database."""
+    """Return the record of a migration, or None if it was not run on this database.
+
+    Raises:
+        MigrationNotFound: There is neither a file nor a record.
+    """
     check_alias(db_alias)
-    return recorder.get_record(as_text(key), db_alias)
+    text = parse(key)
+    record = recorder.get_record(text, db_alias) if text is not None else None
+    if record is None:  # looked for first: a guard in a site's code needs no files then
+        get_loader().resolve(key)
+    return record
 
 
 def get_progress(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> Progress:
@@ -59,7 +96,8 @@ def get_progress(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> Progress:
         MigrationNotFound: There is neither a file nor a record.
     """
     check_alias(db_alias)
-    text, loader = as_text(key), get_loader()
+    loader = get_loader()
+    text = resolve(key, db_alias)
     try:
         migration = loader.get(text)
     except MigrationNotFound:
@@ -127,9 +165,17 @@ def get_events(
         db_alias: The database.
         limit: At most this number.
         app_label: Without a key, only events of this app's migrations.
+
+    Raises:
+        MigrationNotFound: There is neither a file, nor a record, nor an event.
     """
     check_alias(db_alias)
-    return recorder.get_events(None if key is None else as_text(key), db_alias, limit, app_label)
+    if key is None:
+        return recorder.get_events(None, db_alias, limit, app_label)
+    events = recorder.get_events(parse(key) or "", db_alias, limit)
+    if not events:  # those of a record that was reset are kept, also when its file is gone
+        resolve(key, db_alias)
+    return events
 
 
 def get_failures(
@@ -255,7 +301,11 @@ def wait_for_migration(
 
 
 def migration_is_applied(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> bool:
-    """Return whether a migration is applied on this database, and not merely begun."""
+    """Return whether a migration is applied on this database, and not merely begun; one query.
+
+    Raises:
+        MigrationNotFound: There is neither a file nor a record, so that a typo is not taken for "not applied yet".
+    """
     record = get_record(key, db_alias)
     return record is not None and record.status == states.APPLIED
 
@@ -270,8 +320,3 @@ def _get_progress_without_tables(migration: BaseMigration, db_alias: str) -> Pro
         description=migration.description,
         error=f"Database '{db_alias}' has no tables of massmigration. Run: manage.py migrate --database={db_alias}",
     )
-
-
-def as_text(key: Key) -> str:
-    """Return the key as text, ``"app_label:NNNN_name"``."""
-    return key.key if isinstance(key, BaseMigration) else as_key(key)

@@ -11,7 +11,7 @@ from massmigration.definitions.base import BaseMigration, QuerysetMigration
 from massmigration.engine.tables import get_table
 from massmigration.exceptions import DependencyNotApplied, MassMigrationError
 from massmigration.executor.readiness import check_dependencies
-from massmigration.overview import Key, get_migration
+from massmigration.overview import Key, get_definition
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def get_preparation(key: Key, db_alias: str) -> Preparation:
     Raises:
         LoadError: There is no definition that works.
     """
-    migration = get_migration(key)
+    migration = get_definition(key, db_alias)
     missing: tuple[str, ...] = ()
     try:
         check_dependencies(migration, db_alias)

@@ -440,7 +440,9 @@ def test_references_are_keys_pairs_or_migrations(three: MigrationLoader):
     for reference in references:
         assert three.resolve(reference) == "places:0001_clean"
         assert (three.get(reference).key, type(three.get(reference))) == (migration.key, type(migration))
-    assert three.resolve("gone:0001_x") == "gone:0001_x"
+    with pytest.raises(MigrationNotFound):
+        three.resolve("gone:0001_x")
+    assert three.resolve("gone:0001_x", lambda key: key == "gone:0001_x") == "gone:0001_x"
 
 
 @pytest.mark.parametrize("reference", ["places", "", ":", "a:b:c", ("a",), ("a", "b", "c"), ("a", 1), None, 5])

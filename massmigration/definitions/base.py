@@ -19,11 +19,6 @@ launching_attempt: ContextVar[uuid.UUID | None] = ContextVar("launching_attempt"
 """The attempt whose ``launch()`` is running, so that it cannot end another one that was started meanwhile."""
 
 
-def as_key(dependency: Dependency) -> str:
-    """Return the key that a dependency names, ``"app_label:NNNN_name"``."""
-    return dependency if isinstance(dependency, str) else ":".join(dependency)
-
-
 class Lifecycle(Protocol):
     """What a hand-written ``launch()`` may call; ``apps.ready()`` installs the real one."""
 

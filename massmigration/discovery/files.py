@@ -70,17 +70,6 @@ class Folder:
     strays: tuple[Path, ...]
 
 
-def make_key(reference: object) -> str | None:
-    """Return the key that ``"app_label:name"`` or ``("app_label", "name")`` stands for, else None."""
-    parts = reference.split(":") if isinstance(reference, str) else reference
-    if not isinstance(parts, (tuple, list)) or len(parts) != 2:
-        return None
-    app_label, name = parts
-    if not isinstance(app_label, str) or not isinstance(name, str) or not app_label or not name:
-        return None
-    return f"{app_label}:{name}"
-
-
 def get_modules_package(app_config: AppConfig) -> str | None:
     """Return the dotted package of an app's mass migrations; None if the setting says that it has none.
 

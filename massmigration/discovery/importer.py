@@ -12,7 +12,8 @@ from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.custom import CustomMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.definitions.simple import SimpleMigration
-from massmigration.discovery.files import MAX_NAME_LENGTH, MigrationFile, describe_error, make_key
+from massmigration.discovery.files import MAX_NAME_LENGTH, MigrationFile, describe_error
+from massmigration.discovery.reference import parse
 from massmigration.discovery.sources import import_source
 from massmigration.exceptions import BrokenMigration
 
@@ -90,7 +91,7 @@ def get_dependencies(migration: BaseMigration) -> list[str]:
         raise BrokenMigration(f"has dependencies = {migration.dependencies!r}, {_DEPENDENCIES_RULE}")
     keys = []
     for dependency in migration.dependencies:
-        key = make_key(dependency)
+        key = parse(dependency)
         if key is None:
             raise BrokenMigration(f"has {dependency!r} in its dependencies, {_DEPENDENCIES_RULE}")
         keys.append(key)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +17,13 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 from massmigration.definitions.base import BaseMigration
-from massmigration.discovery.files import Folder, MigrationFile, find_folder, find_times, get_modules_package, make_key
+from massmigration.discovery.files import Folder, MigrationFile, find_folder, find_times, get_modules_package
 from massmigration.discovery.graph import MigrationGraph, get_sort_key
 from massmigration.discovery.importer import get_dependencies, import_migration, make_again
-from massmigration.discovery.problems import find_problems, join_words, tell_names
+from massmigration.discovery.problems import find_problems
+from massmigration.discovery.reference import Reference, find, make_not_found, parse
 from massmigration.discovery.sources import get_hash
-from massmigration.exceptions import AmbiguousName, BrokenMigration, LoadError, MigrationNotFound
+from massmigration.exceptions import BrokenMigration, LoadError, MigrationNotFound
 
 __all__ = [
     "MigrationFile",
@@ -32,9 +34,6 @@ __all__ = [
     "get_modules_package",
     "reload_loader",
 ]
-
-Reference = str | tuple[str, str] | BaseMigration
-"""How a migration may be named: ``"places:0002_slugs"``, ``("places", "0002_slugs")``, or by itself."""
 
 
 class MigrationLoader:
@@ -105,57 +104,35 @@ class MigrationLoader:
     def find_problem(self, key: str) -> LoadError | None:
         """Return why a migration cannot be run, as an error that may be raised; None if it can."""
         if key not in self.files:
-            return MigrationNotFound(f"There is no migration {key}. {self._tell_names(key)}", key=key)
+            return self._make_not_found(key)
         if key not in self._problems:
             return None
         problem = copy.copy(self._problems[key])  # the original would collect a traceback at each raise
         problem.__cause__ = self._problems[key].__cause__
         return problem
 
-    @staticmethod
-    def resolve(reference: Reference) -> str:
-        """Return the key that a reference stands for; the migration need not exist.
+    def resolve(self, reference: Reference, is_recorded: Callable[[str], bool] = lambda key: False) -> str:
+        """Return the key that a reference stands for; the migration itself may be broken.
+
+        Args:
+            reference: Key, pair or migration.
+            is_recorded: Asked whether a key that has no file has a record.
 
         Raises:
-            MigrationNotFound: The reference is of no known form.
+            MigrationNotFound: It is no reference, or its key has neither a file nor a record.
         """
-        if isinstance(reference, BaseMigration):
-            return reference.key
-        key = make_key(reference)
-        if key is None:
-            raise MigrationNotFound(
-                f"{reference!r} does not name a migration. Write it as 'app_label:0001_name' or as a pair."
-            )
+        key = parse(reference)
+        if key is None or not (isinstance(reference, BaseMigration) or key in self.files or is_recorded(key)):
+            raise self._make_not_found(reference)
         return key
 
-    def find(self, app_label: str, prefix: str) -> str:
-        """Return the key of an app's only migration whose name is, or begins with, ``prefix``.
-
-        Raises:
-            MigrationNotFound: None does.
-            AmbiguousName: More than one does, and none is exactly that.
-        """
-        key = f"{app_label}:{prefix}"
-        if key in self.files:
-            return key
-        found = [other for other in self.app_keys(app_label) if other.startswith(key)]
-        if not found:
-            raise MigrationNotFound(
-                f"{app_label} has no migration that begins with {prefix!r}. {self._tell_names(key)}", key=key
-            )
-        if len(found) > 1:
-            raise AmbiguousName(
-                f"{prefix!r} begins the names of {len(found)} migrations of {app_label}: "
-                f"{join_words(self.files[other].name for other in found)}. Write more of the name.",
-                key=key,
-            )
-        return found[0]
+    def find(self, app_label: str, prefix: str, records: Collection[str] = ()) -> str:
+        """Return the key of the migration that a prefix stands for; arguments and errors as ``reference.find``."""
+        return find(app_label, prefix, self._get_keys(), records)
 
     def app_keys(self, app_label: str) -> list[str]:
         """Return the keys of an app's files, dependencies first; those in a circle come last."""
-        keys = [key for key in self.graph.order() if self.files[key].app_label == app_label]
-        rest = (key for key in self.files if self.files[key].app_label == app_label and key not in keys)
-        return keys + sorted(rest, key=get_sort_key)
+        return [key for key in self._get_keys() if self.files[key].app_label == app_label]
 
     def source_hash(self, key: str) -> str:
         """Return the SHA-256 of the text that the migration was imported from; empty if it is unknown.
@@ -166,7 +143,7 @@ class MigrationLoader:
             MigrationNotFound: There is no such file.
         """
         if key not in self.files:
-            raise MigrationNotFound(f"There is no migration {key}. {self._tell_names(key)}", key=key)
+            raise self._make_not_found(key)
         return self._hashes.get(key, "")
 
     def duplicate_numbers(self) -> list[tuple[str, str, list[str]]]:
@@ -201,10 +178,12 @@ class MigrationLoader:
                 else:
                     self._unknown.append((key, parent))
 
-    def _tell_names(self, key: str) -> str:
-        """Return a sentence with the names that could have been meant."""
-        app_label = key.partition(":")[0]
-        return tell_names(app_label, [self.files[other].name for other in self.app_keys(app_label)])
+    def _get_keys(self) -> list[str]:
+        keys = self.graph.order()
+        return keys + sorted(self.files.keys() - set(keys), key=get_sort_key)
+
+    def _make_not_found(self, reference: object) -> MigrationNotFound:
+        return make_not_found(reference, self._get_keys())
 
 
 class _Cache:

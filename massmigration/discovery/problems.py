@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from django.apps import apps
-
 from massmigration.discovery.graph import MigrationGraph
 from massmigration.exceptions import BrokenMigration, CircularDependency, LoadError, UnknownDependency
 
@@ -50,20 +48,6 @@ def join_words(words: Iterable[str]) -> str:
     """Return ``"a, b and c"``."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def tell_names(app_label: str, names: list[str]) -> str:
-    """Return a sentence with the names that could have been meant by one that does not exist.
-
-    Args:
-        app_label: The app that was named.
-        names: Of all its migrations, dependencies first.
-    """
-    if app_label not in {app_config.label for app_config in apps.get_app_configs()}:
-        return f"No installed app has the label {app_label!r}: look at INSTALLED_APPS."
-    if not names:
-        return f"{app_label} has no mass migrations: make one with makemassmigration."
-    return f"{app_label} has {join_words(names[-5:])}{' as its latest' if len(names) > 5 else ''}."
 
 
 def _inherit(key: str, culprit: str, problem: LoadError) -> LoadError:

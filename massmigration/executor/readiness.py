@@ -6,7 +6,8 @@ from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from massmigration import recorder, states
-from massmigration.definitions.base import BaseMigration, as_key
+from massmigration.definitions.base import BaseMigration
+from massmigration.discovery.importer import get_dependencies
 from massmigration.engine.attributes import check_attributes
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.kinds.rows import QuerysetKind
@@ -36,10 +37,10 @@ def check_definition(migration: BaseMigration, db_alias: str) -> None:
 def check_dependencies(migration: BaseMigration, db_alias: str) -> None:
     """Raise DependencyNotApplied if a mass migration or a Django migration has to be applied before."""
     missing = []
-    for dependency in migration.dependencies:
-        record = recorder.get_record(as_key(dependency), db_alias)
+    for dependency in get_dependencies(migration):
+        record = recorder.get_record(dependency, db_alias)
         if record is None or record.status != states.APPLIED:
-            missing.append(as_key(dependency))
+            missing.append(dependency)
     if migration.schema_dependencies:
         applied = set(MigrationRecorder(connections[db_alias]).applied_migrations())
         missing += [f"{app}.{name}" for app, name in migration.schema_dependencies if (app, name) not in applied]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -10,6 +11,7 @@ from django.utils import timezone
 
 from massmigration import api, wording
 from massmigration.databases.redaction import flatten
+from massmigration.exceptions import MigrationNotFound
 from massmigration.management import exits
 from massmigration.management.selection import find_key, get_wanted_aliases
 from massmigration.models import MigrationEvent
@@ -29,7 +31,7 @@ def show_events(command: BaseCommand, options: dict[str, Any]) -> int:
     app_label, key = _find(options, aliases)
     found: list[tuple[MigrationEvent, str]] = []
     for alias in aliases:
-        events = api.get_events(key, alias, limit=options["limit"], app_label=app_label)
+        events = _get_events(key, alias, options["limit"], app_label)
         found += [(event, alias) for event in events]
     found = sorted(found, key=lambda pair: pair[0].at)[-options["limit"] :]
     if options["format"] == "json":
@@ -44,9 +46,15 @@ def _find(options: dict[str, Any], aliases: list[str]) -> tuple[str | None, str 
     """Find the migration; one whose file and record are gone has its events still."""
     label, name = options["app_label"], options["name"]
     key = label if label and ":" in label and name is None else f"{label}:{name}" if name else None
-    if key and any(api.get_events(key, alias, limit=1) for alias in aliases):
+    if key and any(_get_events(key, alias, 1) for alias in aliases):
         return key.partition(":")[0], key
     return find_key(label, name)
+
+
+def _get_events(key: str | None, db_alias: str, limit: int, app_label: str | None = None) -> list[MigrationEvent]:
+    with suppress(MigrationNotFound):  # it may have events on another database
+        return api.get_events(key, db_alias, limit=limit, app_label=app_label)
+    return []
 
 
 def _as_row(event: MigrationEvent, db_alias: str) -> dict[str, Any]:

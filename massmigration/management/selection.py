@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
@@ -79,20 +78,10 @@ def find_key(
         return None, None
     if name is None:
         return find_app(app_label), None
-    key = f"{app_label}:{name}"
-    if any(recorder.get_record(key, alias) is not None for alias in db_aliases or ()):
-        return app_label, key
-    orphans = _find_orphans(key, db_aliases or ())
-    if len(orphans) == 1 and not any(each.startswith(key) for each in get_loader().files):
-        return app_label, orphans[0]
-    label = find_app(app_label)
-    return label, get_loader().find(label, name)
-
-
-def _find_orphans(prefix: str, db_aliases: Iterable[str]) -> list[str]:
-    """Return the keys of records without a file that begin so."""
-    keys = {key for alias in db_aliases for key in recorder.get_keys(alias) if key.startswith(prefix)}
-    return sorted(keys - set(get_loader().files))
+    records = {key for alias in db_aliases or () for key in recorder.get_keys(alias)}
+    if not any(key.startswith(f"{app_label}:{name}") for key in records):
+        find_app(app_label)
+    return app_label, get_loader().find(app_label, name, records)
 
 
 def get_wanted_aliases(options: dict[str, Any], key: str | None = None) -> list[str]:
