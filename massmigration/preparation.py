@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from massmigration.backends.base import get_backend_path
-from massmigration.databases.counting import COUNT_SECONDS, Count, count_rows
+from massmigration.databases.counting import COUNT_SECONDS, Count
 from massmigration.databases.redaction import describe, get_message
-from massmigration.definitions.base import BaseMigration, QuerysetMigration
-from massmigration.engine.tables import get_table
+from massmigration.definitions.base import BaseMigration
+from massmigration.engine.kinds import get_kind
 from massmigration.exceptions import DependencyNotApplied, MassMigrationError
 from massmigration.executor.readiness import check_dependencies
 from massmigration.overview import Key, get_definition
@@ -46,9 +46,7 @@ def count_objects(migration: BaseMigration, db_alias: str, *, seconds: float = C
     Raises:
         Exception: Whatever the author's ``get_queryset`` raises, or InvalidDefinition.
     """
-    if not isinstance(migration, QuerysetMigration):
-        return None
-    return count_rows(get_table(migration, db_alias).queryset, seconds)
+    return get_kind(migration).count_objects(db_alias, seconds)
 
 
 def get_preparation(key: Key, db_alias: str) -> Preparation:

@@ -19,9 +19,9 @@ from massmigration.discovery.loader import get_loader
 from massmigration.engine import slice as slices
 from massmigration.engine import versions
 from massmigration.engine.finish import make_finish_if_due
+from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import claim, get_max_workers, give_back, is_claimable, make_worker_name, release
 from massmigration.engine.lines import get_fields
-from massmigration.engine.sharding import split_largest
 from massmigration.exceptions import LoadError
 from massmigration.lost import find_lost, take_free_places
 from massmigration.models import MigrationShard
@@ -179,7 +179,7 @@ def _find_next(shard: MigrationShard, migration: BaseMigration, db_alias: str, o
     if shard.kind != MigrationShard.RANGE:
         return take_free_places(ready, shards, migration, db_alias)
     if not ready:
-        new = split_largest(migration, shards, db_alias)
+        new = get_kind(migration).split_largest(shards, db_alias)
         return [new] if new is not None else []
     if ready[0].kind == MigrationShard.FINISH:
         return ready

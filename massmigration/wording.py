@@ -15,8 +15,8 @@ from django.utils import timezone
 from massmigration import states
 from massmigration.api import Progress
 from massmigration.databases.redaction import flatten
-from massmigration.definitions.base import BaseMigration, QuerysetMigration
-from massmigration.definitions.custom import CustomMigration
+from massmigration.definitions.base import BaseMigration
+from massmigration.engine.kinds import get_kind
 from massmigration.models import MigrationFailure
 
 LINE_LIMIT: Final = 200
@@ -27,9 +27,7 @@ _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 def get_unit(migration: BaseMigration | None) -> str:
     """Return what a migration counts: ``rows``, ``items``, or nothing if it is one single step."""
-    if migration is None or isinstance(migration, QuerysetMigration):
-        return "rows"
-    return "items" if isinstance(migration, CustomMigration) else ""
+    return "rows" if migration is None else get_kind(migration).unit
 
 
 def format_count(number: int, *, is_estimate: bool = False) -> str:

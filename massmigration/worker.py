@@ -18,8 +18,8 @@ from massmigration.definitions.base import BaseMigration, make_own
 from massmigration.engine import slice as slices
 from massmigration.engine import versions
 from massmigration.engine.finish import make_finish_if_due
+from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import claim, get_max_workers, is_claimable, is_live, make_worker_name, release
-from massmigration.engine.sharding import split_largest
 from massmigration.exceptions import DatabaseLocked
 from massmigration.models import MigrationShard
 from massmigration.record_cache import is_wanted
@@ -105,7 +105,7 @@ def _claim_next(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID
     bound = get_max_workers(migration, db_alias)
     live_count = sum(is_live(shard) for shard in shards)
     if live_count and (bound is None or live_count < bound):
-        new = split_largest(migration, shards, db_alias)
+        new = get_kind(migration).split_largest(shards, db_alias)
         if new is not None and _take(new, migration, db_alias, worker):
             return new
     return None

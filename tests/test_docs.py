@@ -22,8 +22,8 @@ from massmigration.databases.keys import KINDS, SQLITE_DECIMAL_DIGITS
 from massmigration.databases.transactions import LOCK_PATIENCE_SECONDS
 from massmigration.definitions import base, batch, custom, mapper, simple
 from massmigration.engine.batch import REVISITS
-from massmigration.engine.finish import MAX_PASSES
 from massmigration.engine.pacing import LARGEST_SIZE
+from massmigration.engine.passes import MAX_PASSES
 from massmigration.engine.progress import Progress, ShardProgress
 from massmigration.engine.querysets import _REFUSALS
 from massmigration.engine.sharding import ROWS_PER_SHARD

@@ -9,16 +9,12 @@ from typing import Any, Final
 
 from massmigration.checks.faults import Fault
 from massmigration.definitions.base import BaseMigration
-from massmigration.definitions.batch import BatchMigration
-from massmigration.definitions.custom import CustomMigration
-from massmigration.definitions.mapper import MapperMigration
-from massmigration.definitions.simple import SimpleMigration
 from massmigration.discovery.loader import MigrationLoader
 from massmigration.discovery.problems import join_words
 from massmigration.engine.attributes import find_attribute_faults
-from massmigration.engine.methods import find_method_faults
+from massmigration.engine.kinds import KINDS, get_kind
 
-_KINDS: Final = (BaseMigration, SimpleMigration, MapperMigration, BatchMigration, CustomMigration)
+_DEFINITIONS: Final = tuple(kind.definition for kind in KINDS)
 _UNTIL_THEN: Final = "Until then it cannot be run; other migrations are not affected."
 
 LIKENESS: Final = 0.8
@@ -36,14 +32,14 @@ def check_attribute_values(loader: MigrationLoader) -> Iterator[Fault]:
 def check_methods(loader: MigrationLoader) -> Iterator[Fault]:
     """Find methods that would be called in vain."""
     for key, migration in loader.migrations.items():
-        for sentence in find_method_faults(migration):
+        for sentence in get_kind(migration).find_method_faults():
             yield _make("E014", loader, key, sentence, _UNTIL_THEN)
 
 
 def check_shared_values(loader: MigrationLoader) -> Iterator[Fault]:
     """Find lists, dictionaries and sets that all threads of a process share."""
     for key, migration in loader.migrations.items():
-        declared = _get_names(*_KINDS)
+        declared = _get_names(*_DEFINITIONS)
         for name, value in _get_own(migration).items():
             if name in declared or name.isupper() or not isinstance(value, list | dict | set | bytearray | deque):
                 continue
@@ -60,15 +56,15 @@ def check_shared_values(loader: MigrationLoader) -> Iterator[Fault]:
 def check_names(loader: MigrationLoader) -> Iterator[Fault]:
     """Find attributes and methods that are misspelt, or that mean something for other migrations only."""
     for key, migration in loader.migrations.items():
-        kind = _get_kind(migration)
-        known, elsewhere = _get_names(kind), _get_names(*_KINDS)
+        kind = get_kind(migration).definition
+        known, elsewhere = _get_names(kind), _get_names(*_DEFINITIONS)
         for name in _get_own(migration):
             if name in known:
                 continue
             if name in elsewhere and name not in vars(type(migration)):  # a mixin may be for several kinds
                 continue
             if name in elsewhere:
-                owners = join_words(other.__name__ for other in _KINDS if name in _get_names(other))
+                owners = join_words(other.__name__ for other in _DEFINITIONS if name in _get_names(other))
                 text = f"{key} has {name}, which means nothing for a {kind.__name__}."
                 yield _make("W011", loader, key, text, f"It belongs to {owners}. Take it out.")
             elif meant := _find_meant(migration, name):
@@ -85,13 +81,9 @@ def _make(identifier: str, loader: MigrationLoader, key: str, text: str, hint: s
 def _find_meant(migration: BaseMigration, name: str) -> str:
     """Return the attribute that a name may be a misspelling of, if any: not one that stands beside it in its class."""
     owner = next(definition for definition in type(migration).__mro__ if name in vars(definition))
-    candidates = _get_names(_get_kind(migration)) - vars(owner).keys()
+    candidates = _get_names(get_kind(migration).definition) - vars(owner).keys()
     close = difflib.get_close_matches(name, candidates, n=1, cutoff=LIKENESS)
     return close[0] if close else ""
-
-
-def _get_kind(migration: BaseMigration) -> type[BaseMigration]:
-    return next(kind for kind in reversed(_KINDS) if isinstance(migration, kind))
 
 
 def _get_names(*kinds: type[BaseMigration]) -> set[str]:
@@ -102,7 +94,7 @@ def _get_own(migration: BaseMigration) -> dict[str, Any]:
     """Return what the author's classes declare in public, the class of the file before those that it inherits from."""
     found: dict[str, Any] = {}
     for definition in type(migration).__mro__:
-        if definition is object or any(definition in kind.__mro__ for kind in _KINDS):
+        if definition is object or any(definition in kind.__mro__ for kind in _DEFINITIONS):
             continue
         for name, value in vars(definition).items():
             if not name.startswith("_"):

@@ -16,7 +16,7 @@ from massmigration.engine.callbacks import HeldCallbacks, WritesByItself
 from massmigration.engine.failures import check_transaction, is_passing
 from massmigration.engine.growth import RowsAhead, forgive
 from massmigration.engine.isolation import Isolation, ObjectFailed
-from massmigration.engine.kinds.base import Batch, Kind, Written
+from massmigration.engine.kinds.processor import Batch, Processor, Written
 from massmigration.engine.lines import get_fields, note_repeat
 from massmigration.engine.pacing import Pacer
 from massmigration.engine.refusals import FinishRefused
@@ -38,18 +38,18 @@ class BatchRunner:
     """Works batches of one shard until somebody stops it.
 
     Args:
-        kind: The migration's behaviour.
+        processor: How a batch of it is worked.
         shard: As this worker holds it.
     """
 
-    def __init__(self, kind: Kind, shard: MigrationShard) -> None:
-        self.kind = kind
+    def __init__(self, processor: Processor, shard: MigrationShard) -> None:
+        self.processor = processor
         self.shard = shard
-        self.db_alias = kind.db_alias
-        self.pacer: Pacer = kind.make_pacer(shard)
+        self.db_alias = processor.db_alias
+        self.pacer: Pacer = processor.make_pacer(shard)
         self._batch: Batch | None = None
         self._limit, self._is_authors_error = 0, False
-        self._isolation = Isolation(kind, shard, self.pacer.size)
+        self._isolation = Isolation(processor, shard, self.pacer.size)
         if self._isolation.limit is None and shard.batch_size is not None and shard.batch_size < self.pacer.size:
             self._isolation.limit = shard.batch_size
 
@@ -66,7 +66,7 @@ class BatchRunner:
             InvalidDefinition: The definition cannot be worked at all.
         """
         self._isolation.blame(self.pacer)
-        max_retries = self.kind.migration.max_retries
+        max_retries = self.processor.migration.max_retries
         retries_left = conf.max_retries if max_retries is None else max_retries
         delay = 0.05
         while True:
@@ -77,7 +77,7 @@ class BatchRunner:
                 if not self._isolation.make_room(self._batch):
                     self._shrink()
                     raise
-                self.kind.note_error()
+                self.processor.note_error()
             except FenceLost:
                 if not self._is_still_mine():
                     raise
@@ -86,9 +86,9 @@ class BatchRunner:
             except Exception as error:
                 if self._is_done(error):
                     return True
-                self.kind.note_error()
+                self.processor.note_error()
                 timed_out = self._limit if is_timed_out(error) and not self._is_authors_error else None
-                if retries_left > 0 and (timed_out or is_passing(error, self.kind.migration)):
+                if retries_left > 0 and (timed_out or is_passing(error, self.processor.migration)):
                     note_repeat(self.shard, self.db_alias, error)
                     retries_left -= 1
                     time.sleep(random.uniform(delay / 2, delay))
@@ -106,22 +106,22 @@ class BatchRunner:
         limit = self._limit = self._isolation.limit or self.pacer.size
         self._is_authors_error = False
         for visit in range(REVISITS + 1):
-            self.kind.insists = visit == REVISITS and not self.kind.is_document
+            self.processor.insists = visit == REVISITS and not self.processor.is_document
             try:
                 batch = self._work(limit)
                 break
-            except (_RowsChanged, WritesByItself):  # after the latter the kind works within the transaction
-                self.kind.note_error()
+            except (_RowsChanged, WritesByItself):  # after the latter the processor works within the transaction
+                self.processor.note_error()
                 logger.debug("%s: rows changed meanwhile are visited again", self.shard.key)
         else:  # nobody can be kept from writing there: fewer rows, and for one of them a calmer moment
             if limit == 1:
                 raise RetryLater(1, "a row that the site keeps changing")
             self._isolation.limit = limit // 2
             return True
-        self.kind.insists = False
+        self.processor.insists = False
         if batch.cursor is None:
             return False
-        self.kind.note_commit(batch)
+        self.processor.note_commit(batch)
         if not self._isolation.widen(limit, self.pacer.size, len(batch.objects)):
             self.pacer.note_batch(len(batch.objects), time.monotonic() - started_at)
         if batch.rest is not None:
@@ -130,23 +130,23 @@ class BatchRunner:
         return True
 
     def _work(self, limit: int) -> Batch:
-        kind = self.kind
-        operates_inside = kind.operates_inside or kind.insists
+        processor = self.processor
+        operates_inside = processor.operates_inside or processor.insists
         batch: Batch | None = None
-        if not (kind.reads_inside or kind.insists):
+        if not (processor.reads_inside or processor.insists):
             batch = self._fetch(limit)
             if batch.cursor is None:
                 return batch
             if not operates_inside:
                 self._operate_before(batch)
-            if kind.saves_itself:
+            if processor.saves_itself:
                 self._note_advance(self._get_progress(batch, Written()), is_written=False)
                 return batch
-        with write_transaction(kind.work_alias):
+        with write_transaction(processor.work_alias):
             batch, fields = self._write(batch, limit, operates_inside=operates_inside)
         if fields:
-            self._note_advance(fields, is_written=kind.work_alias == self.db_alias)
-            if kind.is_document:
+            self._note_advance(fields, is_written=processor.work_alias == self.db_alias)
+            if processor.is_document:
                 self._note_left(batch)
         return batch
 
@@ -156,23 +156,23 @@ class BatchRunner:
         Returns:
             The batch, and the shard's new values; empty if there is nothing to do.
         """
-        kind = self.kind
-        if operates_inside and kind.isolates:
-            limit_idling(kind.work_alias, conf.hang_seconds)
+        processor = self.processor
+        if operates_inside and processor.isolates:
+            limit_idling(processor.work_alias, conf.hang_seconds)
         if batch is None:
             batch = self._fetch(limit)
             if batch.cursor is None:
                 return batch, {}
         if operates_inside:
             self._operate(batch)
-            check_transaction(kind.work_alias)
-        elif batch.objects and kind.find_stale(batch):
+            check_transaction(processor.work_alias)
+        elif batch.objects and processor.find_stale(batch):
             raise _RowsChanged
-        written = kind.write(batch, self.shard) if batch.objects else Written(0)
+        written = processor.write(batch, self.shard) if batch.objects else Written(0)
         fields = self._get_progress(batch, written)
         if batch.callbacks is not None:
             batch.callbacks.register()
-        if kind.work_alias == self.db_alias:
+        if processor.work_alias == self.db_alias:
             recorder.advance_shard(self.shard, self.db_alias, **fields)
         return batch, fields
 
@@ -186,17 +186,17 @@ class BatchRunner:
 
     def _note_left(self, batch: Batch) -> None:
         """Count after the commit what still matches: within a transaction a document store refuses to look for it."""
-        left = self.kind.count_left(batch, self.shard)
+        left = self.processor.count_left(batch, self.shard)
         if left:  # once in a shard: with a number that is known, nobody counts again
             run_write(self.db_alias, lambda: recorder.update_held(self.shard, self.db_alias, left_matching=left))
             self.shard.left_matching = left
 
     def _operate_before(self, batch: Batch) -> None:
         """Call the operation outside of the transaction; what it wants to have done after the commit waits for it."""
-        if self.kind.saves_itself:
+        if self.processor.saves_itself:
             self._operate(batch)
             return
-        batch.callbacks = HeldCallbacks(self.kind.work_alias)
+        batch.callbacks = HeldCallbacks(self.processor.work_alias)
         with batch.callbacks.hold():
             self._operate(batch)
 
@@ -204,10 +204,10 @@ class BatchRunner:
         if not batch.objects:
             return
         try:
-            self.kind.operate(batch)
+            self.processor.operate(batch)
         except Exception as error:
             self._is_authors_error = True
-            if not (self.kind.saves_itself and batch.worked):
+            if not (self.processor.saves_itself and batch.worked):
                 raise
             # What came before is saved, and would be done again. The object that raised is the next batch's first.
             batch.cut(batch.worked)
@@ -215,7 +215,7 @@ class BatchRunner:
                 batch.rest = error
 
     def _fetch(self, limit: int) -> Batch:
-        self._batch = self.kind.fetch(self.shard, self.pacer, limit)
+        self._batch = self.processor.fetch(self.shard, self.pacer, limit)
         if self._batch.cursor is not None and self._batch.cursor == self.shard.cursor:
             raise InvalidDefinition(
                 f"A batch of {self.shard.key} does not move the cursor {self.shard.cursor}, so it would be repeated "
@@ -239,14 +239,14 @@ class BatchRunner:
             return False
         if stored.cursor != self.shard.cursor or stored.upper == self.shard.upper:
             return False
-        self.kind.note_error()
+        self.processor.note_error()
         self.shard.upper = stored.upper
         return True
 
     def _settle(self, ahead: RowsAhead) -> None:
         """Go on behind the largest key, or fail; whoever retries begins to count again."""
         try:
-            self.shard.extension = self.kind.settle(self.shard, ahead)
+            self.shard.extension = self.processor.settle(self.shard, ahead)
         except FinishRefused:
             run_write(
                 self.db_alias,
@@ -256,7 +256,7 @@ class BatchRunner:
 
     def _is_done(self, error: Exception) -> bool:
         """Look whether the batch was committed although an error came out of it, as ``on_commit`` may raise one."""
-        for alias in {self.db_alias, self.kind.work_alias}:
+        for alias in {self.db_alias, self.processor.work_alias}:
             if not connections[alias].in_atomic_block:  # as in the transaction around an author's test
                 connections[alias].close_if_unusable_or_obsolete()
         if self._batch is None or self._batch.cursor in (None, self.shard.cursor):
@@ -272,7 +272,7 @@ class BatchRunner:
         )
         for field in ("cursor", "processed", "changed", "left_matching", "batches", "upper", "extension"):
             setattr(self.shard, field, getattr(stored, field))
-        self.kind.note_commit(self._batch)
+        self.processor.note_commit(self._batch)
         return True
 
     def skip(self, failed: ObjectFailed) -> bool:

@@ -6,14 +6,12 @@ rows would be skipped.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from massmigration import recorder
-from massmigration.databases.keyfilters import get_key_fields
 from massmigration.databases.transactions import run_write
-from massmigration.definitions.base import BaseMigration, QuerysetMigration
-from massmigration.engine.kinds import KINDS
-from massmigration.engine.tables import get_table
+from massmigration.definitions.base import BaseMigration
+from massmigration.engine.kinds import get_kind
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationAttempt, MigrationShard
 
@@ -25,33 +23,10 @@ _WORDS: Final = {
 }
 
 
-def get_purpose(migration: BaseMigration, db_alias: str) -> dict[str, Any]:
-    """Return what shards of this definition are planned for, as JSON values.
-
-    Args:
-        migration: The definition; its ``get_queryset()`` is called, but nothing is read.
-        db_alias: The database.
-
-    Returns:
-        ``kind``, the class that the author subclassed; for those that go through a queryset also ``model``, ``key``
-        (each field of the primary key with its type) and ``other_database``.
-    """
-    kind = next((definition for definition in KINDS if isinstance(migration, definition)), BaseMigration)
-    purpose: dict[str, Any] = {"kind": kind.__name__}
-    if isinstance(migration, QuerysetMigration):
-        table = get_table(migration, db_alias)
-        model = table.codec.model._meta.concrete_model or table.codec.model
-        columns = zip(get_key_fields(model), table.codec.kinds, strict=True)
-        purpose["model"] = model._meta.label
-        purpose["key"] = ", ".join(f"{field.name} ({key_type.name})" for field, key_type in columns)
-        purpose["other_database"] = migration.other_database
-    return purpose
-
-
 def check_fits(migration: BaseMigration, db_alias: str, attempt: MigrationAttempt) -> None:
     """Look whether an attempt can be continued with a definition, whose file may have changed since it was planned.
 
-    An attempt that was planned by a version of massmigration that noted no purpose takes that of the first who asks.
+    An attempt that was planned by a version of massmigration that stored no purpose is given that of the first check.
 
     Args:
         migration: The definition as it is now.
@@ -63,7 +38,7 @@ def check_fits(migration: BaseMigration, db_alias: str, attempt: MigrationAttemp
     """
     if attempt.planned_for is None and not _is_planned(attempt, db_alias):
         return
-    purpose = get_purpose(migration, db_alias)
+    purpose = get_kind(migration).get_purpose(db_alias)
     if attempt.planned_for is None:
         run_write(db_alias, lambda: recorder.update_attempt(attempt.uuid, db_alias, planned_for=purpose))
         return

@@ -7,7 +7,7 @@ from typing import Final
 
 from massmigration.databases.redaction import cut, describe
 from massmigration.engine.failures import RESTS, CountedRest, get_repr, is_passing, make_failure
-from massmigration.engine.kinds.base import Batch, Kind
+from massmigration.engine.kinds.processor import Batch, Processor
 from massmigration.engine.pacing import Pacer
 from massmigration.engine.takeovers import SINGLES_AFTER, is_found, is_searching, make_error
 from massmigration.exceptions import InvalidDefinition
@@ -52,16 +52,16 @@ class Isolation:
         singles_left: How many objects are still to be worked one by one, because workers were lost at one of them.
 
     Args:
-        kind: The migration's behaviour.
+        processor: How a batch of it is worked.
         shard: As this worker holds it.
         size: How large batches are while nothing is wrong.
     """
 
-    def __init__(self, kind: Kind, shard: MigrationShard, size: int) -> None:
-        self.kind = kind
+    def __init__(self, processor: Processor, shard: MigrationShard, size: int) -> None:
+        self.processor = processor
         self.shard = shard
         # The batches at which workers were lost may have grown once since the shard was told their size.
-        self.singles_left = 2 * size + 1 if is_searching(shard) and kind.isolates else 0
+        self.singles_left = 2 * size + 1 if is_searching(shard) and processor.isolates else 0
         self.limit: int | None = 1 if self.singles_left else None
         self._suspect: tuple[str | None] | None = None  # the cursor behind which a single object has raised once
 
@@ -105,10 +105,10 @@ class Isolation:
         Raises:
             ObjectFailed: They were.
         """
-        if not (is_found(self.shard) and self.kind.isolates):
+        if not (is_found(self.shard) and self.processor.isolates):
             return
-        batch = self.kind.peek(self.shard, pacer)
-        self.kind.note_error()
+        batch = self.processor.peek(self.shard, pacer)
+        self.processor.note_error()
         if not batch.objects:  # it was deleted meanwhile
             return
         error = make_error(self.shard, f"at the object with key {batch.keys(0)}")
@@ -133,7 +133,7 @@ class Isolation:
         if timed_out is not None and timed_out > 1:
             self.limit = timed_out // 2
             return
-        if (timed_out is not None or is_passing(error, self.kind.migration)) and self.shard.retries < RESTS:
+        if (timed_out is not None or is_passing(error, self.processor.migration)) and self.shard.retries < RESTS:
             raise TroubleLasts(self.shard.retries, error) from error
         if batch is not None and len(batch.objects) > 1:
             count = len(batch.objects)
@@ -141,11 +141,11 @@ class Isolation:
             is_known = batch.worked is not None and batch.worked < count
             self.limit = (batch.worked or 1) if is_known else count // 2
             return
-        if self.kind.isolates and self._suspect != (self.shard.cursor,):
+        if self.processor.isolates and self._suspect != (self.shard.cursor,):
             self._suspect = (self.shard.cursor,)
             self.limit = 1
             return
-        if batch is None or not batch.objects or not self.kind.isolates:
+        if batch is None or not batch.objects or not self.processor.isolates:
             raise ObjectFailed(make_failure(self.shard, None, "", error), None) from error
         failure = make_failure(self.shard, batch.keys(0), get_repr(batch.objects[0]), error)
         raise ObjectFailed(failure, batch.cursor) from error

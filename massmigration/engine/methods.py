@@ -1,17 +1,13 @@
-"""What the methods that authors write have to be, as a table; one that would be called in vain is refused."""
+"""What the methods that authors write have to be; one that would be called in vain is refused."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from massmigration.definitions.base import BaseMigration, WorkedMigration
-from massmigration.definitions.batch import BatchMigration
-from massmigration.definitions.custom import CustomMigration
-from massmigration.definitions.mapper import MapperMigration
-from massmigration.definitions.simple import SimpleMigration
+from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import InvalidDefinition
 
 
@@ -19,58 +15,27 @@ class Method(NamedTuple):
     """One method that the engine, or a page, calls.
 
     Attributes:
-        kind: The class that declares it.
         name: Its name.
         arguments: Names of what it is called with; of several rows for one method, one is enough.
         may_yield: Whether it may be a generator function.
     """
 
-    kind: type[BaseMigration]
     name: str
     arguments: tuple[tuple[str, ...], ...]
     may_yield: bool = False
 
 
-METHODS: Final = (
-    Method(BaseMigration, "launch", (("db_alias",),)),
-    Method(BaseMigration, "before_start", (("db_alias",),)),
-    Method(BaseMigration, "has_run_permission", (("user",), ("user", "action", "db_alias"))),
-    Method(WorkedMigration, "verify", (("db_alias",),)),
-    Method(SimpleMigration, "operation", (("db_alias",),)),
-    Method(MapperMigration, "get_queryset", (("db_alias",),)),
-    Method(MapperMigration, "prepare", (("objects", "db_alias"),)),
-    Method(MapperMigration, "operation", (("obj", "db_alias"),)),
-    Method(BatchMigration, "get_queryset", (("db_alias",),)),
-    Method(BatchMigration, "operation", (("queryset", "db_alias"),)),
-    Method(CustomMigration, "get_shards", (("db_alias",),), may_yield=True),
-    Method(CustomMigration, "get_items", (("shard", "cursor", "db_alias"),), may_yield=True),
-    Method(CustomMigration, "get_total", (("shard", "db_alias"),)),
-    Method(CustomMigration, "operation", (("item", "db_alias"),)),
-    Method(CustomMigration, "operation_many", (("items", "db_alias"),)),
-)
-
-
-def find_method_faults(migration: BaseMigration) -> Iterator[str]:
+def find_method_faults(migration: BaseMigration, methods: Sequence[Method]) -> Iterator[str]:
     """Yield a sentence for each method that cannot do its work.
 
     Args:
         migration: The definition.
+        methods: Those that its kind knows.
     """
-    for method in METHODS:
-        if isinstance(migration, method.kind):
-            fault = _find_fault(getattr(migration, method.name, None), method)
-            if fault:
-                yield f"{method.name}() of {migration.key} {fault}"
-
-
-def check_methods(migration: BaseMigration) -> None:
-    """Raise InvalidDefinition if a method cannot do its work.
-
-    Args:
-        migration: The definition.
-    """
-    for sentence in find_method_faults(migration):
-        raise InvalidDefinition(sentence, key=migration.key)
+    for method in methods:
+        fault = _find_fault(getattr(migration, method.name, None), method)
+        if fault:
+            yield f"{method.name}() of {migration.key} {fault}"
 
 
 def check_result(result: object, name: str, migration: BaseMigration) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from django.utils import timezone
 
@@ -10,12 +10,11 @@ from massmigration import record_cache, recorder, states
 from massmigration.conf import conf
 from massmigration.databases import clock
 from massmigration.databases.transactions import run_write
-from massmigration.definitions.base import BaseMigration, QuerysetMigration, launching_attempt
-from massmigration.engine.fitting import get_purpose
+from massmigration.definitions.base import BaseMigration, launching_attempt
 from massmigration.engine.kinds import get_kind
+from massmigration.engine.kinds.base import Kind
 from massmigration.engine.methods import call
-from massmigration.engine.sharding import plan_parts
-from massmigration.engine.tables import get_table, is_until_empty
+from massmigration.engine.sharding import Part
 from massmigration.exceptions import FenceLost, RetryLater
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author
@@ -29,7 +28,7 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
 
     Args:
         shard: The shard of kind plan, held by this worker.
-        migration: The definition; one without a kind has its ``launch()`` called instead.
+        migration: The definition; if its author does all the work in ``launch()``, that is called instead.
         db_alias: The database.
         author: The worker.
 
@@ -44,8 +43,9 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
         **clock.NO_LEASE,
         "finished_at": timezone.now(),
     }
-    if get_kind(migration) is None:
-        run_write(db_alias, lambda: _begin(shard, migration, db_alias, author))
+    kind = get_kind(migration)
+    if kind.is_launched:
+        run_write(db_alias, lambda: _begin(shard, kind, db_alias, author))
         token = launching_attempt.set(shard.attempt_uuid)
         try:
             call(migration, "launch", db_alias)
@@ -53,9 +53,7 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
             launching_attempt.reset(token)
         run_write(db_alias, lambda: recorder.advance_shard(shard, db_alias, **done))
         return
-    purpose = get_purpose(migration, db_alias)
-    plan = plan_parts(migration, db_alias)
-    until_empty = isinstance(migration, QuerysetMigration) and is_until_empty(migration, get_table(migration, db_alias))
+    parts, about = _plan(kind, db_alias)
     shards = [
         MigrationShard(
             id=MigrationShard.make_id(shard.attempt_uuid, MigrationShard.RANGE, 1, number),
@@ -69,23 +67,28 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
             extension=part.extension,
             total=part.total,
         )
-        for number, part in enumerate(plan.parts)
+        for number, part in enumerate(parts)
     ]
 
     def write() -> None:
         recorder.advance_shard(shard, db_alias, **done)
         recorder.add_shards(shards, db_alias)
-        recorder.update_attempt(
-            shard.attempt_uuid,
-            db_alias,
-            total=plan.size.number,
-            total_is_estimate=plan.size.is_estimate,
-            until_empty=until_empty,
-            planned_for=purpose,
-        )
+        recorder.update_attempt(shard.attempt_uuid, db_alias, **about)
         _move(shard, db_alias, author)
 
     run_write(db_alias, write)
+
+
+def _plan(kind: Kind, db_alias: str) -> tuple[list[Part], dict[str, Any]]:
+    """Return the parts of the work, and what the attempt keeps of the plan."""
+    purpose = kind.get_purpose(db_alias)
+    plan = kind.plan(db_alias)
+    return plan.parts, {
+        "total": plan.size.number,
+        "total_is_estimate": plan.size.is_estimate,
+        "until_empty": kind.is_until_empty(db_alias),
+        "planned_for": purpose,
+    }
 
 
 def _move(shard: MigrationShard, db_alias: str, author: Author) -> None:
@@ -103,9 +106,9 @@ def _await_turn(shard: MigrationShard, db_alias: str, *, lock: bool = False) -> 
         raise RetryLater(TURN_SECONDS, f"its turn, behind {' and '.join(others)}")
 
 
-def _begin(shard: MigrationShard, migration: BaseMigration, db_alias: str, author: Author) -> None:
+def _begin(shard: MigrationShard, kind: Kind, db_alias: str, author: Author) -> None:
     """Move the record to RUNNING, or raise FenceLost if it was paused or cancelled a moment ago."""
-    recorder.update_attempt(shard.attempt_uuid, db_alias, planned_for=get_purpose(migration, db_alias))
+    recorder.update_attempt(shard.attempt_uuid, db_alias, planned_for=kind.get_purpose(db_alias))
     _move(shard, db_alias, author)
     standing = record_cache.read_standing(shard.key, db_alias)
     if standing.status not in states.ACTIVE or standing.attempt_uuid != shard.attempt_uuid:

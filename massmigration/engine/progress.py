@@ -13,7 +13,6 @@ from massmigration import recorder, states
 from massmigration.databases import clock
 from massmigration.databases.transactions import is_document_store
 from massmigration.definitions.base import BaseMigration
-from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import is_live
 from massmigration.engine.stalls import get_stall
@@ -239,7 +238,7 @@ def _sum(
     sums: ShardSums,
     failures: FailureCounts,
 ) -> dict[str, Any]:
-    knows_changed = isinstance(migration, MapperMigration) and bool(migration.update_fields)
+    knows_changed = migration is not None and get_kind(migration).knows_changed
     processed = sums.processed
     changed = sums.changed if knows_changed else None
     if attempt.processed is not None:
@@ -275,7 +274,7 @@ def _sum(
     }
     if record.status == states.RUNNING and rate and total:
         result["eta_seconds"] = round(max(0, total - processed) / rate, 1)
-    launched_by_hand = migration is not None and get_kind(migration) is None and sums.has_plan
+    launched_by_hand = migration is not None and get_kind(migration).is_launched and sums.has_plan
     if not is_over and not sums.live and not waiting and not launched_by_hand:
         result |= get_stall(record, sums.shards, migration)
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -11,17 +11,14 @@ from django.db.models import QuerySet
 
 from massmigration import recorder
 from massmigration.conf import conf
-from massmigration.databases.counting import Count, count_rows, estimate_table
+from massmigration.databases.counting import Count, estimate_table
 from massmigration.databases.documents.ranges import find_stored_bounds, find_stored_cut
 from massmigration.databases.keyfilters import get_key_fields
 from massmigration.databases.transactions import is_document_store, run_write
-from massmigration.definitions.base import BaseMigration, QuerysetMigration
-from massmigration.definitions.custom import CustomMigration
+from massmigration.definitions.base import QuerysetMigration
 from massmigration.engine.growth import Extension, note_end
 from massmigration.engine.leases import is_live
-from massmigration.engine.methods import check_shards, check_total
 from massmigration.engine.querysets import KeyRange, Table
-from massmigration.engine.tables import get_table
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationShard
 
@@ -50,22 +47,6 @@ class Plan(NamedTuple):
 
     parts: list[Part]
     size: Count
-
-
-def plan_parts(migration: BaseMigration, db_alias: str) -> Plan:
-    """Return the parts that the work is split into.
-
-    Args:
-        migration: A definition that the engine works off.
-        db_alias: The database that is migrated.
-    """
-    if isinstance(migration, CustomMigration):
-        return _plan_custom(migration, db_alias)
-    if not isinstance(migration, QuerysetMigration):
-        return Plan([Part(None, None, None, 1)], Count(1, is_estimate=False))
-    table = get_table(migration, db_alias)
-    count = count_rows(table.queryset)
-    return Plan(plan_pass(migration, table), count)
 
 
 def plan_pass(migration: QuerysetMigration, table: Table) -> list[Part]:
@@ -101,24 +82,17 @@ def plan_ranges(migration: QuerysetMigration, table: Table) -> list[Part]:
     return [Part(lower, upper, None, None) for lower, upper in zip(lowers, uppers, strict=True)]
 
 
-def split_largest(migration: BaseMigration, shards: list[MigrationShard], db_alias: str) -> MigrationShard | None:
-    """Cut the largest range that another worker is at in two, and return the new shard for an idle one.
+def split_largest(table: Table, shards: Sequence[MigrationShard]) -> MigrationShard | None:
+    """Cut the largest range that another worker is at in two, and return the new shard for an idle worker.
 
     Args:
-        migration: The definition.
+        table: The rows that the migration goes through, in the database that is migrated.
         shards: All shards of the attempt.
-        db_alias: The database.
 
     Returns:
         The new shard; None if no range is worth it.
     """
-    if not isinstance(migration, QuerysetMigration) or migration.serial:
-        return None
-    if not migration.atomic or migration.other_database:  # a batch that is saved already cannot be refused
-        return None
-    table = get_table(migration, db_alias)
-    if is_document_store(table.alias) and not getattr(migration, "update_fields", None):  # nor there
-        return None
+    db_alias = table.alias
     candidates = [
         shard for shard in shards if shard.kind == MigrationShard.RANGE and shard.payload is None and is_live(shard)
     ]
@@ -158,17 +132,6 @@ def _get_rest(table: Table, shard: MigrationShard) -> KeyRange:
         None if after is None else table.codec.decode(after),
         None if shard.upper is None else table.codec.decode(shard.upper),
     )
-
-
-def _plan_custom(migration: CustomMigration, db_alias: str) -> Plan:
-    parts = []
-    for shard in check_shards(migration.get_shards(db_alias), migration):
-        text = json.dumps(shard)  # refuses what cannot be stored, before anything is
-        total = check_total(migration.get_total(json.loads(text), db_alias), migration)
-        parts.append(Part(None, None, {"shard": json.loads(text)}, total))
-    totals = [part.total for part in parts]
-    total = None if None in totals else sum(total for total in totals if total is not None)
-    return Plan(parts, Count(total, is_estimate=False))
 
 
 def _find_bounds(table: Table, count: int, rows: int | None) -> list[Any]:

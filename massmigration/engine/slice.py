@@ -16,8 +16,7 @@ from massmigration.conf import conf
 from massmigration.databases import clock
 from massmigration.databases.redaction import describe
 from massmigration.databases.transactions import is_document_store, is_transient, run_write
-from massmigration.definitions.base import BaseMigration, WorkedMigration, make_own
-from massmigration.definitions.simple import SimpleMigration
+from massmigration.definitions.base import BaseMigration, make_own
 from massmigration.engine.accepted import stays_accepted
 from massmigration.engine.attributes import check_attributes
 from massmigration.engine.batch import BatchRunner
@@ -26,9 +25,9 @@ from massmigration.engine.failures import CountedRest
 from massmigration.engine.finish import run_finish
 from massmigration.engine.isolation import ObjectFailed
 from massmigration.engine.kinds import get_kind
+from massmigration.engine.kinds.processor import Processor
 from massmigration.engine.leases import Heartbeat, release
 from massmigration.engine.lines import SliceLines, get_fields, note_takeover
-from massmigration.engine.methods import check_methods
 from massmigration.engine.planning import run_plan
 from massmigration.engine.refusals import FinishRefused
 from massmigration.engine.takeovers import check_takeovers
@@ -115,16 +114,15 @@ class Slice:
             check_takeovers(self.shard, self.migration)
             self.migration = make_own(self.migration)
             check_attributes(self.migration)  # also here, because a deploy may have changed them
-            check_methods(self.migration)
+            get_kind(self.migration).check_methods()
             with Heartbeat(self.shard, self.db_alias, self._has_hung):
                 if self.shard.kind == MigrationShard.PLAN:
                     run_plan(self.shard, self.migration, self.db_alias, self.author)
                     return DONE, {}
-                assert isinstance(self.migration, WorkedMigration)
                 if self.shard.kind == MigrationShard.FINISH:
                     run_finish(self.shard, self.migration, self.db_alias, self.author)
                     return DONE, {}
-                return self._run_range(self.migration), {}
+                return self._run_range(), {}
         except FenceLost as lost:
             release(self.shard, self.db_alias)  # if it is still ours, because the record was paused
             return LOST, {"detail": str(lost)}
@@ -154,12 +152,10 @@ class Slice:
         release(self.shard, self.db_alias, rest_seconds=seconds, waiting_for=str(rest), rests=rests)
         return RESTING, {"detail": str(rest), "rest_seconds": seconds}
 
-    def _run_range(self, migration: WorkedMigration) -> str:
-        make_kind = get_kind(migration)
-        assert make_kind is not None
-        kind = make_kind(migration, self.db_alias, self._stops_between_objects)
-        runner = BatchRunner(kind, self.shard)
-        breaker = Breaker(migration.max_failures, self.shard, self.db_alias)
+    def _run_range(self) -> str:
+        processor = get_kind(self.migration).make_processor(self.db_alias, self._stops_between_objects)
+        runner = BatchRunner(processor, self.shard)
+        breaker = Breaker(processor.migration.max_failures, self.shard, self.db_alias)
         deadline = time.monotonic() + self._seconds
         while True:
             began_at = time.monotonic()
@@ -169,7 +165,7 @@ class Slice:
             try:
                 has_more = runner.run()
             except ObjectFailed as failed:
-                if not self._passes_by(failed, migration):
+                if not self._skips(failed, processor):
                     raise
                 if not runner.skip(failed):
                     continue
@@ -184,14 +180,14 @@ class Slice:
             if time.monotonic() > deadline:
                 release(self.shard, self.db_alias)
                 return TIME_UP
-            rest_of_interval = began_at + kind.interval_seconds - time.monotonic()
-            if kind.gap_seconds or rest_of_interval > 0:
-                time.sleep(max(kind.gap_seconds, rest_of_interval))
+            rest_of_interval = began_at + processor.interval_seconds - time.monotonic()
+            if processor.gap_seconds or rest_of_interval > 0:
+                time.sleep(max(processor.gap_seconds, rest_of_interval))
 
-    def _passes_by(self, failed: ObjectFailed, migration: WorkedMigration) -> bool:
+    def _skips(self, failed: ObjectFailed, processor: Processor) -> bool:
         if failed.cursor is None:
             return False
-        return stays_accepted(failed.failure, self.db_alias) or migration.on_error == "skip"
+        return stays_accepted(failed.failure, self.db_alias) or processor.migration.on_error == "skip"
 
     def _stops_between_batches(self) -> bool:
         self._looked_at = self._sign_at = time.monotonic()
@@ -209,7 +205,7 @@ class Slice:
 
     def _has_hung(self) -> bool:
         """Look whether no object was done for too long; the length of a single call says nothing."""
-        if self.shard.kind != MigrationShard.RANGE or isinstance(self.migration, SimpleMigration):
+        if self.shard.kind != MigrationShard.RANGE or not get_kind(self.migration).has_objects:
             return False
         return time.monotonic() - self._sign_at > self._hang_seconds
 

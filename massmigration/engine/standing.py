@@ -10,7 +10,7 @@ from django.utils import timezone
 from massmigration import recorder
 from massmigration.conf import conf
 from massmigration.databases import clock
-from massmigration.engine.kinds.base import Batch, Written
+from massmigration.engine.kinds.processor import Batch, Written
 from massmigration.engine.pacing import Pacer
 from massmigration.models import MigrationShard
 

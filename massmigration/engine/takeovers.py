@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from massmigration.definitions.base import BaseMigration, QuerysetMigration
-from massmigration.definitions.simple import SimpleMigration
+from massmigration.definitions.base import BaseMigration
 from massmigration.engine.kinds import get_kind
 from massmigration.exceptions import WorkersLost
 from massmigration.models import MigrationShard
@@ -37,7 +36,7 @@ def check_takeovers(shard: MigrationShard, migration: BaseMigration) -> None:
         shard: As this worker has just claimed it.
         migration: The definition.
     """
-    has_objects = shard.kind == MigrationShard.RANGE and not isinstance(migration, SimpleMigration)
+    has_objects = shard.kind == MigrationShard.RANGE and get_kind(migration).has_objects
     # One more worker than the object may take was lost while it looked for the object's key.
     if (shard.takeovers or 0) >= (BLAMED_AFTER + 1 if has_objects else GIVEN_UP_AFTER):
         raise make_error(shard, _describe_place(shard, migration))
@@ -61,10 +60,9 @@ def make_error(shard: MigrationShard, place: str) -> WorkersLost:
 def _describe_place(shard: MigrationShard, migration: BaseMigration) -> str:
     if shard.kind == MigrationShard.FINISH:
         return "at the end, where the rest is counted and verify() is called"
+    kind = get_kind(migration)
     if shard.kind == MigrationShard.PLAN:
-        return "in launch()" if get_kind(migration) is None else "while planning"
-    if isinstance(migration, SimpleMigration):
-        return "in operation()"
-    begin = "at the beginning of its shard" if shard.cursor is None else f"after {shard.cursor}"
-    what = "in get_queryset(), or while reading keys" if isinstance(migration, QuerysetMigration) else "in get_items()"
-    return f"{what} {begin}"
+        return kind.plans_in
+    if not kind.has_objects:
+        return kind.works_in
+    return f"{kind.works_in} {'at the beginning of its shard' if shard.cursor is None else f'after {shard.cursor}'}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -11,10 +10,11 @@ from massmigration import recorder, states
 from massmigration.backends.base import get_backend
 from massmigration.databases.aliases import check_database
 from massmigration.databases.transactions import is_document_store, run_write
-from massmigration.definitions.base import BaseMigration, QuerysetMigration
+from massmigration.definitions.base import BaseMigration
 from massmigration.engine import versions
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.fitting import check_fits
+from massmigration.engine.kinds import get_kind
 from massmigration.exceptions import AcceptRefused, FenceLost
 from massmigration.executor.launch import launch_after_commit
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
@@ -181,7 +181,7 @@ class _Part:
             shard = by_id.get(failure.shard_id)
             if failure.is_passed or shard is None or shard.pk in passed:
                 continue
-            cursor = _get_cursor_behind(failure, shard, self.migration)
+            cursor = get_kind(self.migration).get_cursor_after(failure.object_key or "", shard)
             if not pass_by(shard, cursor, self.db_alias):
                 raise FenceLost(f"Shard {shard.pk} was moved meanwhile. Accept again.", key=shard.key)
             passed.add(shard.pk)
@@ -222,14 +222,6 @@ def _is_settled(
     ):
         return False  # a worker has failed for something that is no object's fault
     return has_accepted
-
-
-def _get_cursor_behind(failure: MigrationFailure, shard: MigrationShard, migration: BaseMigration) -> str:
-    """Return where a shard stands behind an object; one that lists its rows counts them."""
-    object_key = failure.object_key or ""
-    if isinstance(migration, QuerysetMigration) and shard.payload is not None:
-        return json.dumps(shard.payload["keys"].index(object_key) + 1)
-    return object_key
 
 
 def _require_record(

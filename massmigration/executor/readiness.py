@@ -10,28 +10,19 @@ from massmigration.definitions.base import BaseMigration
 from massmigration.discovery.importer import get_dependencies
 from massmigration.engine.attributes import check_attributes
 from massmigration.engine.kinds import get_kind
-from massmigration.engine.kinds.rows import QuerysetKind
-from massmigration.engine.methods import check_methods
-from massmigration.exceptions import (
-    DependencyNotApplied,
-)
+from massmigration.exceptions import DependencyNotApplied
 
 
 def check_declarations(migration: BaseMigration) -> None:
     """Raise ConfigurationError or InvalidDefinition if an attribute or a method cannot work; asks no database."""
     check_attributes(migration)
-    check_methods(migration)
+    get_kind(migration).check_methods()
 
 
 def check_definition(migration: BaseMigration, db_alias: str) -> None:
     """Raise InvalidDefinition or ConfigurationError if the engine cannot work the migration; reads a key at most."""
     check_declarations(migration)
-    make_kind = get_kind(migration)
-    if make_kind is None:
-        return
-    kind = make_kind(migration, db_alias)
-    if isinstance(kind, QuerysetKind):
-        kind.table.check_readable(migration.key)
+    get_kind(migration).check(db_alias)
 
 
 def check_dependencies(migration: BaseMigration, db_alias: str) -> None:

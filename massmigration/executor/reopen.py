@@ -10,9 +10,9 @@ from django.db.models import Q
 
 from massmigration import recorder, states
 from massmigration.databases.transactions import is_document_store, run_write
-from massmigration.definitions.base import BaseMigration, QuerysetMigration
-from massmigration.engine.finish import LAST_PASS, MAX_PASSES
+from massmigration.definitions.base import BaseMigration
 from massmigration.engine.kinds import get_kind
+from massmigration.engine.passes import LAST_PASS, MAX_PASSES
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
 from massmigration.recorder.conditional import DOCUMENT_LIMIT
 from massmigration.recorder.failures import OPEN, PAGE, mark_open_retried, select_failures
@@ -37,7 +37,7 @@ def open_failed(
         _open_failures(shards, _get_open(record.attempt_uuid, db_alias), db_alias)
     else:
         _open_all(migration, record.attempt_uuid, shards, db_alias)
-    if get_kind(migration) is None:
+    if get_kind(migration).is_launched:
         recorder.open_again([shard.pk for shard in shards], db_alias)
     attempt = recorder.get_attempt(record.attempt_uuid, db_alias)
     if attempt is not None and record.reason == states.NOT_EMPTY:
@@ -84,7 +84,7 @@ def _open_all(
     Failures are read a page at a time, in the order of their shards, because what an author's ``get_items`` is given
     is the shard's. Rows of a queryset need no shard to be found again.
     """
-    by_id = {shard.pk: shard for shard in shards}
+    by_id, finds_by_key = {shard.pk: shard for shard in shards}, get_kind(migration).finds_by_key
     new = _Maker(attempt_uuid, shards, db_alias)
     rows = select_failures(attempt_uuid, db_alias, OPEN).filter(is_passed=True, object_key__isnull=False)
     rows = rows.order_by("shard_id", "pk")
@@ -94,7 +94,7 @@ def _open_all(
         page = list(rest.values_list("shard_id", "pk", "object_key")[:PAGE])
         for shard_id, _, object_key in page:
             payload: dict[str, Any] = {}
-            if not isinstance(migration, QuerysetMigration):
+            if not finds_by_key:
                 if shard_id not in by_id:
                     continue
                 payload = {**(by_id[shard_id].payload or {})}

@@ -220,7 +220,7 @@ def test_an_edit_between_the_look_and_the_commit_is_noticed(db_alias):
     shard = claim_range(migration, db_alias)
     written, seen = [], []
 
-    kind = get_kind(migration)(migration, db_alias)
+    kind = get_kind(migration).make_processor(db_alias)
     write = kind.write
 
     def write_late(batch, shard):
@@ -413,7 +413,7 @@ def test_an_exception_after_the_commit_repeats_nothing(db_alias, caplog):
     start(migration, db_alias)
     shard = claim_range(migration, db_alias)
 
-    kind = get_kind(migration)(migration, db_alias)
+    kind = get_kind(migration).make_processor(db_alias)
     write = kind.write
 
     def explode():

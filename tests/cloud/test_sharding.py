@@ -23,8 +23,9 @@ from massmigration.databases.documents.keyspace import (
 )
 from massmigration.databases.keys import KeyCodec
 from massmigration.engine import sharding
+from massmigration.engine.kinds import get_kind
 from massmigration.engine.querysets import KeyRange
-from massmigration.engine.sharding import plan_ranges, split_largest
+from massmigration.engine.sharding import plan_ranges
 from massmigration.engine.tables import get_table
 from massmigration.models import MigrationShard
 from tests.cloud.app.models import Number, Row, Token, Word
@@ -219,7 +220,7 @@ def small_ranges(monkeypatch):
 
 
 def split(migration, attempt_uuid, db_alias):
-    return split_largest(migration, recorder.get_shards(attempt_uuid, db_alias), db_alias)
+    return get_kind(migration).split_largest(recorder.get_shards(attempt_uuid, db_alias), db_alias)
 
 
 @pytest.mark.parametrize("kind", ["automatic", "random UUIDs", "hashes", "clustered"])

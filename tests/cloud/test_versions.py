@@ -8,7 +8,7 @@ import pytest
 
 from massmigration import api, executor, recorder, states
 from massmigration.discovery.loader import get_loader
-from massmigration.engine.fitting import get_purpose
+from massmigration.engine.kinds import get_kind
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationShard
 from tests.cloud.support import Visit, make, make_rows
@@ -45,7 +45,7 @@ def test_a_local_process_adopts_its_version_and_a_purpose(db_alias):
     assert work(migration, db_alias).status == states.APPLIED
     attempt = recorder.get_attempt(attempt_uuid, db_alias)
     assert attempt.source_hash == get_loader().source_hash(KEY)
-    assert attempt.planned_for == get_purpose(migration, db_alias)
+    assert attempt.planned_for == get_kind(migration).get_purpose(db_alias)
 
 
 def test_a_changed_file_that_does_not_fit_is_refused(db_alias):
@@ -54,7 +54,7 @@ def test_a_changed_file_that_does_not_fit_is_refused(db_alias):
     attempt_uuid = start(migration, db_alias)
     claim_range(migration, db_alias)
     executor.pause(migration.key, db_alias, AUTHOR)
-    planned_for = {**get_purpose(migration, db_alias), "model": "cloudapp.Other"}
+    planned_for = {**get_kind(migration).get_purpose(db_alias), "model": "cloudapp.Other"}
     recorder.update_attempt(attempt_uuid, db_alias, planned_for=planned_for)
     with pytest.raises(InvalidDefinition, match=r"planned for model cloudapp\.Other"):
         executor.resume(migration, db_alias, AUTHOR, enqueue=False)

@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from massmigration import BaseMigration, CustomMigration, MapperMigration, RetryLater, executor, recorder
 from massmigration.databases.transactions import is_locked, run_write
-from massmigration.engine import leases, sharding
+from massmigration.engine import leases
+from massmigration.engine.kinds import get_kind
 from massmigration.engine.progress import get_progress
 from massmigration.engine.slice import DONE, Slice
 from massmigration.exceptions import DatabaseLocked
@@ -100,7 +101,7 @@ def test_a_range_whose_batches_cannot_be_refused_is_never_cut(db_alias):
         migration = make(type("Migration", (CountVisits,), {"shard_count": 1, **attributes}))
         attempt_uuid = start(migration, db_alias)
         claim_range(migration, db_alias)
-        new = sharding.split_largest(migration, recorder.get_shards(attempt_uuid, db_alias), db_alias)
+        new = get_kind(migration).split_largest(recorder.get_shards(attempt_uuid, db_alias), db_alias)
         assert (new is not None) is is_cut
         executor.cancel(migration.key, db_alias, AUTHOR)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from massmigration import MapperMigration, SimpleMigration, executor, recorder
-from massmigration.engine.finish import MAX_PASSES
+from massmigration.engine.passes import MAX_PASSES
 from massmigration.models import MigrationEvent, MigrationShard
 from tests.engine.support import AUTHOR, make, run, start, work
 from tests.testapp.models import City

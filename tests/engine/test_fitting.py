@@ -15,7 +15,7 @@ from massmigration import (
     recorder,
     states,
 )
-from massmigration.engine.fitting import get_purpose
+from massmigration.engine.kinds import get_kind
 from massmigration.exceptions import InvalidDefinition
 from massmigration.executor.accept import accept
 from massmigration.models import MigrationAttempt, MigrationRecord
@@ -149,14 +149,14 @@ def test_failures_are_not_accepted_with_a_definition_that_does_not_fit(begun, db
 
 
 def test_the_purpose_names_class_model_and_key(db_alias):
-    assert get_purpose(make(Mapper), db_alias) == {
+    assert get_kind(make(Mapper)).get_purpose(db_alias) == {
         "kind": "MapperMigration",
         "model": "testapp.City",
         "key": "id (integer)",
         "other_database": None,
     }
     rows = type("Rows", (Mapper,), {"get_queryset": lambda self, alias: CompositeRow.objects.using(alias)})
-    assert get_purpose(make(rows), db_alias)["key"] == "tenant (string), number (integer)"
+    assert get_kind(make(rows)).get_purpose(db_alias)["key"] == "tenant (string), number (integer)"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_the_purpose_names_class_model_and_key(db_alias):
     ],
 )
 def test_a_key_of_another_type_or_column_does_not_fit(begun, db_alias, name, value, sentence):
-    purpose = {**get_purpose(begun, db_alias), name: value}
+    purpose = {**get_kind(begun).get_purpose(db_alias), name: value}
     MigrationAttempt.objects.using(db_alias).update(planned_for=purpose)
     progress = work(begun, db_alias)
     assert progress.status == states.FAILED
@@ -179,11 +179,11 @@ def test_an_attempt_planned_by_a_version_that_noted_no_purpose_takes_the_first(b
     set_status(db_alias, states.PAUSED)
     executor.resume(make(Mapper), db_alias, AUTHOR, enqueue=False)
     (attempt,) = MigrationAttempt.objects.using(db_alias).all()
-    assert attempt.planned_for == get_purpose(begun, db_alias)
+    assert attempt.planned_for == get_kind(begun).get_purpose(db_alias)
     MigrationAttempt.objects.using(db_alias).update(planned_for=None)
     assert work(begun, db_alias).status == states.APPLIED
     (attempt,) = MigrationAttempt.objects.using(db_alias).all()
-    assert attempt.planned_for == get_purpose(begun, db_alias)
+    assert attempt.planned_for == get_kind(begun).get_purpose(db_alias)
 
 
 @pytest.mark.parametrize("definition", [Mapper, Batch, Custom, Simple, ByHand])
@@ -193,4 +193,4 @@ def test_planning_notes_the_purpose(db_alias, definition):
     start(migration, db_alias)
     assert work(migration, db_alias).status == states.APPLIED
     (attempt,) = MigrationAttempt.objects.using(db_alias).all()
-    assert attempt.planned_for == get_purpose(migration, db_alias)
+    assert attempt.planned_for == get_kind(migration).get_purpose(db_alias)

@@ -11,8 +11,8 @@ from django.db import connections
 from django.db.models import F
 
 from massmigration import BatchMigration, MapperMigration, executor, recorder
+from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import release
-from massmigration.engine.sharding import split_largest
 from massmigration.engine.slice import Slice
 from massmigration.models import MigrationShard
 from tests.engine.support import AUTHOR, claim_range, make, run, start, work
@@ -170,7 +170,7 @@ def test_a_bounded_range_ends_where_it_was_planned_to_although_it_is_cut_behind(
     shard, batches = claim_range(migration, db_alias), []
     Slice(shard, migration, db_alias, should_stop=lambda: len(batches) > 5, on_batch=lambda: batches.append(1)).run()
     shard = claim_range(migration, db_alias)
-    new = split_largest(migration, recorder.get_shards(shard.attempt_uuid, db_alias), db_alias)
+    new = get_kind(migration).split_largest(recorder.get_shards(shard.attempt_uuid, db_alias), db_alias)
     assert new is not None and new.lower > (shard.extension or {})["planned"]
     release(shard, db_alias)
     progress = work(migration, db_alias)

@@ -9,8 +9,8 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from massmigration import BaseMigration, BatchMigration, CustomMigration, MapperMigration, SimpleMigration, executor
-from massmigration.engine.kinds import KINDS
-from massmigration.engine.methods import METHODS, check_methods, check_result, check_shards, check_total
+from massmigration.engine.kinds import KINDS, get_kind
+from massmigration.engine.methods import check_result, check_shards, check_total
 from massmigration.exceptions import InvalidDefinition
 from tests.engine.support import AUTHOR, change, make, run, start, work
 from tests.testapp.models import City
@@ -43,58 +43,66 @@ def make_function(kind: str, *names: str) -> Any:
     return scope["method"]
 
 
+def check(migration: BaseMigration) -> None:
+    get_kind(migration).check_methods()
+
+
 def refuse(migration: BaseMigration) -> str:
     with pytest.raises(InvalidDefinition) as refusal:
-        check_methods(migration)
+        check(migration)
     return str(refusal.value)
 
 
 def test_every_method_that_authors_write_is_in_the_table():
     helpers = {"mark_as_started", "mark_as_finished", "mark_as_errored", "check_dependencies"}
-    declared = {
-        (kind, name)
-        for kind in (*KINDS, BaseMigration)
-        for parent in kind.__mro__
-        for name, value in vars(parent).items()
-        if callable(value) and not name.startswith("_") and name not in helpers
-    }
-    covered = {
-        (kind, method.name) for kind in (*KINDS, BaseMigration) for method in METHODS if issubclass(kind, method.kind)
-    }
-    assert covered == declared
+    for kind in KINDS:
+        declared = {
+            name
+            for parent in kind.definition.__mro__
+            for name, value in vars(parent).items()
+            if callable(value) and not name.startswith("_") and name not in helpers
+        }
+        assert {method.name for method in kind.methods} == declared
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.kind.__name__}.{method.name}")
+METHODS = {method: kind for kind in reversed(KINDS) for method in kind.methods}
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [(kind, method) for method, kind in METHODS.items()],
+    ids=[f"{kind.definition.__name__}.{method.name}" for method, kind in METHODS.items()],
+)
 class TestEachMethod:
-    def test_a_plain_one_is_fine(self, method):
+    def test_a_plain_one_is_fine(self, kind, method):
         for row in method.arguments:
-            check_methods(define(method.kind, method.name, make_function("def", *row)))
-        check_methods(define(method.kind, method.name, make_function("def", "*args")))
-        check_methods(define(method.kind, method.name, make_function("def", *method.arguments[0], "more=None")))
+            check(define(kind.definition, method.name, make_function("def", *row)))
+        check(define(kind.definition, method.name, make_function("def", "*args")))
+        check(define(kind.definition, method.name, make_function("def", *method.arguments[0], "more=None")))
         plain = make_function("def", *method.arguments[0])
-        check_methods(define(method.kind, method.name, staticmethod(functools.partial(plain, None))))
+        check(define(kind.definition, method.name, staticmethod(functools.partial(plain, None))))
 
-    def test_an_asynchronous_one_is_refused(self, method):
-        for kind in ("async def", "async yield"):
-            sentence = refuse(define(method.kind, method.name, make_function(kind, *method.arguments[0])))
+    def test_an_asynchronous_one_is_refused(self, kind, method):
+        for how in ("async def", "async yield"):
+            sentence = refuse(define(kind.definition, method.name, make_function(how, *method.arguments[0])))
             assert sentence.startswith(f"{method.name}() of testapp:0001_test is asynchronous, but nothing awaits it")
 
-    def test_one_that_yields_is_refused_where_nothing_asks_for_it(self, method):
-        migration = define(method.kind, method.name, make_function("yield", *method.arguments[0]))
+    def test_one_that_yields_is_refused_where_nothing_asks_for_it(self, kind, method):
+        migration = define(kind.definition, method.name, make_function("yield", *method.arguments[0]))
         if method.may_yield:
-            check_methods(migration)
+            check(migration)
         else:
             assert "() of testapp:0001_test contains yield, but nothing asks for" in refuse(migration)
 
     @pytest.mark.parametrize("count", [0, 2])
-    def test_other_arguments_are_refused(self, method, count):
+    def test_other_arguments_are_refused(self, kind, method, count):
         names = [f"a{number}" for number in range(count if count == 0 else len(method.arguments[-1]) + count)]
-        sentence = refuse(define(method.kind, method.name, make_function("def", *names)))
+        sentence = refuse(define(kind.definition, method.name, make_function("def", *names)))
         assert f"{method.name}() of testapp:0001_test takes (" in sentence
         assert f"Write it as def {method.name}(self, {', '.join(method.arguments[0])})" in sentence
 
-    def test_what_is_no_method_is_refused(self, method):
-        assert "is True, but it has to be a method." in refuse(define(method.kind, method.name, True))
+    def test_what_is_no_method_is_refused(self, kind, method):
+        assert "is True, but it has to be a method." in refuse(define(kind.definition, method.name, True))
 
 
 def test_a_keyword_that_is_not_given_is_refused():
@@ -104,7 +112,7 @@ def test_a_keyword_that_is_not_given_is_refused():
 
 
 def test_an_asynchronous_function_that_is_wrapped_for_synchronous_calls_is_fine():
-    check_methods(define(SimpleMigration, "operation", async_to_sync(make_function("async def", "db_alias"))))
+    check(define(SimpleMigration, "operation", async_to_sync(make_function("async def", "db_alias"))))
 
 
 async def wait() -> None:

@@ -9,6 +9,7 @@ from massmigration import MapperMigration, recorder
 from massmigration.databases.documents.keyspace import get_keyspace
 from massmigration.databases.keys import KeyCodec, is_plain_field
 from massmigration.engine import sharding
+from massmigration.engine.kinds import get_kind
 from massmigration.engine.querysets import Table
 from massmigration.exceptions import InvalidDefinition
 from tests.engine.support import claim_range, make, run, start
@@ -162,7 +163,7 @@ def test_a_range_that_is_cut_later_is_cut_at_a_key_of_its_own(db_alias, model, m
         migration = make_definition(model, shard_count=1)
         attempt_uuid = start(migration, db_alias)
         claim_range(migration, db_alias)
-        new = sharding.split_largest(migration, recorder.get_shards(attempt_uuid, db_alias), db_alias)
+        new = get_kind(migration).split_largest(recorder.get_shards(attempt_uuid, db_alias), db_alias)
         assert new is not None
         codec = KeyCodec(model)
         keys = list(model.objects.using(db_alias).order_by("pk").values_list("pk", flat=True))

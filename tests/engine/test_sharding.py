@@ -19,7 +19,7 @@ from massmigration.engine.batch import BatchRunner
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import claim, release
 from massmigration.engine.querysets import KeyRange
-from massmigration.engine.sharding import plan_ranges, split_largest
+from massmigration.engine.sharding import plan_ranges
 from massmigration.engine.slice import Slice
 from massmigration.engine.tables import get_table
 from massmigration.models import MigrationShard
@@ -139,7 +139,7 @@ def get_ranges(attempt_uuid, db_alias):
 
 
 def split(migration, attempt_uuid, db_alias):
-    return split_largest(migration, recorder.get_shards(attempt_uuid, db_alias), db_alias)
+    return get_kind(migration).split_largest(recorder.get_shards(attempt_uuid, db_alias), db_alias)
 
 
 @database
@@ -158,7 +158,7 @@ def test_half_of_the_largest_range_left_goes_to_an_idle_worker(db_alias, small_r
     counts = count_parts([kept, new], get_table(migration, db_alias))
     assert sum(counts) == 1000
     assert min(counts) >= 400
-    assert split_largest(migration, [kept, new], db_alias).pk.endswith("-2")  # the new one is nobody's yet
+    assert get_kind(migration).split_largest([kept, new], db_alias).pk.endswith("-2")  # the new one is nobody's yet
 
 
 @database
@@ -167,7 +167,7 @@ def test_the_larger_of_two_ranges_is_cut_behind_its_cursor(db_alias, small_range
     migration = make_migration(SparseInt, shard_count=2, batch_size=100)
     attempt_uuid = start(migration, db_alias)
     first = claim_range(migration, db_alias, "a")
-    kind = get_kind(migration)(migration, db_alias)
+    kind = get_kind(migration).make_processor(db_alias)
     runner = BatchRunner(kind, first)
     for _ in range(3):
         runner.run()
@@ -204,9 +204,12 @@ def test_what_is_not_cut(db_alias, small_ranges):
     make_rows(UuidRow, db_alias, 100)
     listed = make_migration(UuidRow)
     shards = recorder.get_shards(attempt_uuid, db_alias)
-    assert split_largest(listed, [shard for shard in shards if shard.kind == MigrationShard.PLAN], db_alias) is None
+    assert (
+        get_kind(listed).split_largest([shard for shard in shards if shard.kind == MigrationShard.PLAN], db_alias)
+        is None
+    )
     owned.payload = {"keys": ["1"]}
-    assert split_largest(listed, [owned], db_alias) is None  # what is tried again is a list
+    assert get_kind(listed).split_largest([owned], db_alias) is None  # what is tried again is a list
     assert len(get_ranges(attempt_uuid, db_alias)) == 1
 
 
@@ -297,7 +300,7 @@ def test_two_splitters_at_once(small_ranges):
         claim_range(migration, "postgres", name)
     for round_number in range(1, 6):
         shards = recorder.get_shards(attempt_uuid, "postgres")
-        new = in_threads(*[lambda: split_largest(migration, shards, "postgres") for _ in range(4)])  # noqa: B023
+        new = in_threads(*[lambda: get_kind(migration).split_largest(shards, "postgres") for _ in range(4)])  # noqa: B023
         made = [shard for shard in new if shard is not None]
         assert len(made) == 1
         ranges = get_ranges(attempt_uuid, "postgres")

@@ -161,7 +161,7 @@ STEPS = (
         process="start",
     ),
     Step("planning, after the lease", CLAIM, "return", _is_unplanned, when=_is_of(PLAN)),
-    Step("planning, with the plan in hand", "massmigration.engine.sharding.plan_parts", "return", _is_unplanned),
+    Step("planning, with the plan in hand", "massmigration.engine.planning._plan", "return", _is_unplanned),
     Step("planning, before its commit", MOVE, "return", _is_unplanned, when=_is_move("begin")),
     Step(
         "planning, after its commit",

@@ -1,29 +1,20 @@
-"""Maps the class of a definition to its behaviour, so that definitions need nothing above them."""
+"""Finds the kind of a migration by the class of its definition, so that definitions need nothing above them."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from massmigration.definitions.base import BaseMigration, WorkedMigration
-from massmigration.definitions.batch import BatchMigration
-from massmigration.definitions.custom import CustomMigration
-from massmigration.definitions.mapper import MapperMigration
-from massmigration.definitions.simple import SimpleMigration
+from massmigration.definitions.base import BaseMigration
 from massmigration.engine.kinds.base import Kind
-from massmigration.engine.kinds.items import CustomKind, SimpleKind
-from massmigration.engine.kinds.rows import BatchKind, MapperKind
+from massmigration.engine.kinds.custom import CustomKind
+from massmigration.engine.kinds.launch import LaunchKind
+from massmigration.engine.kinds.querysets import BatchKind, MapperKind
+from massmigration.engine.kinds.simple import SimpleKind
 
-KINDS: Final[dict[type[WorkedMigration], type[Kind]]] = {
-    SimpleMigration: SimpleKind,
-    MapperMigration: MapperKind,
-    BatchMigration: BatchKind,
-    CustomMigration: CustomKind,
-}
+KINDS: Final[tuple[type[Kind], ...]] = (LaunchKind, SimpleKind, MapperKind, BatchKind, CustomKind)
+"""The first is the kind of every definition that is of no other one."""
 
 
-def get_kind(migration: BaseMigration) -> type[Kind] | None:
-    """Return the behaviour of a migration; None if its author does all the work in ``launch()``."""
-    for definition, kind in KINDS.items():
-        if isinstance(migration, definition):
-            return kind
-    return None
+def get_kind(migration: BaseMigration) -> Kind:
+    """Return the kind of a migration, which answers what its class decides."""
+    return next(kind for kind in reversed(KINDS) if isinstance(migration, kind.definition))(migration)

@@ -1,4 +1,4 @@
-"""The kinds that go through a queryset: read in windows of keys, locked or compared, visited once."""
+"""How batches of a queryset are worked: read in windows of keys, locked or compared, visited once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.callbacks import Traces, WritesByItself
 from massmigration.engine.growth import Extension, RowsAhead, extend, find_upper, note_end, settle
-from massmigration.engine.kinds.base import Batch, Kind, Written
+from massmigration.engine.kinds.processor import Batch, Processor, Written
 from massmigration.engine.methods import call
 from massmigration.engine.pacing import LARGEST_SIZE, Pacer
 from massmigration.engine.querysets import KeyRange, Reading
@@ -27,7 +27,7 @@ from massmigration.exceptions import RetryLater
 from massmigration.models import MigrationShard
 
 
-class QuerysetKind(Kind):
+class QuerysetProcessor(Processor):
     """What goes through a queryset in the order of its keys, window by window."""
 
     migration: QuerysetMigration
@@ -144,7 +144,7 @@ class QuerysetKind(Kind):
         return self.table.read_listed(values, lock=self.locks)
 
 
-class MapperKind(QuerysetKind):
+class MapperProcessor(QuerysetProcessor):
     """One call for each object; with ``update_fields`` the engine writes."""
 
     migration: MapperMigration
@@ -177,7 +177,7 @@ class MapperKind(QuerysetKind):
 
     @property
     def saves_itself(self) -> bool:
-        """As of every kind; with the fields declared the engine saves."""
+        """As of every processor; with the fields declared the engine saves."""
         return not self.fields and super().saves_itself
 
     def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
@@ -251,7 +251,7 @@ class MapperKind(QuerysetKind):
         return self.table.count_matching([obj.pk for obj in batch.objects])
 
 
-class BatchKind(QuerysetKind):
+class BatchProcessor(QuerysetProcessor):
     """One call with some thousand rows as a queryset."""
 
     migration: BatchMigration

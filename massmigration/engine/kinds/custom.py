@@ -1,42 +1,26 @@
-"""The kinds that do not go through rows: one call, or items from the author's generator."""
+"""The kind that goes through items, which the author's generator yields."""
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from massmigration.databases.counting import Count
 from massmigration.definitions.custom import CustomMigration
 from massmigration.engine.failures import RESTS, CountedRest
-from massmigration.engine.kinds.base import Batch, Kind
-from massmigration.engine.methods import call
+from massmigration.engine.kinds.base import WORKED_METHODS, Kind
+from massmigration.engine.kinds.processor import Batch, Processor
+from massmigration.engine.methods import Method, call, check_shards, check_total
 from massmigration.engine.pacing import Pacer
+from massmigration.engine.sharding import Part, Plan
 from massmigration.exceptions import InvalidDefinition, RetryLater
 from massmigration.models import MigrationShard
 
 
-class SimpleKind(Kind):
-    """One call, one transaction, one object: the whole operation."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.gap_seconds = 0.0
-        self.isolates = False
-
-    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
-        """Return the one call that there is, until the cursor says that it is done."""
-        if shard.cursor is not None:
-            return Batch([], None, json.dumps)
-        return Batch([self.migration], json.dumps(1), lambda index: json.dumps("operation"))
-
-    def operate(self, batch: Batch) -> None:
-        """Call the operation."""
-        call(self.migration, "operation", self.db_alias)
-
-
-class CustomKind(Kind):
+class CustomProcessor(Processor):
     """Items of anything, pulled from the author's generator before the transaction begins."""
 
     migration: CustomMigration
@@ -100,11 +84,48 @@ class CustomKind(Kind):
         del self._pulled[: len(batch.objects)]
 
     def note_error(self) -> None:
-        """Begin the generator anew, from the cursor: its items may be spoiled."""
+        """Begin the generator again, after the cursor: its items may be spoiled."""
         self._pulled.clear()
         with suppress(Exception):
             getattr(self._source, "close", lambda: None)()
         self._source = self._items = None
+
+
+class CustomKind(Kind):
+    """Items of anything, in the shards that ``get_shards()`` returns."""
+
+    definition = CustomMigration
+    methods = (
+        *WORKED_METHODS,
+        Method("get_shards", (("db_alias",),), may_yield=True),
+        Method("get_items", (("shard", "cursor", "db_alias"),), may_yield=True),
+        Method("get_total", (("shard", "db_alias"),)),
+        Method("operation", (("item", "db_alias"),)),
+        Method("operation_many", (("items", "db_alias"),)),
+    )
+    unit = "items"
+    works_in = "in get_items()"
+
+    def plan(self, db_alias: str) -> Plan:
+        """Return one part for each of the author's shards."""
+        parts = []
+        for shard in check_shards(self.migration.get_shards(db_alias), self.migration):
+            text = json.dumps(shard)  # refuses what cannot be stored, before anything is
+            total = check_total(self.migration.get_total(json.loads(text), db_alias), self.migration)
+            parts.append(Part(None, None, {"shard": json.loads(text)}, total))
+        totals = [part.total for part in parts]
+        total = None if None in totals else sum(total for total in totals if total is not None)
+        return Plan(parts, Count(total, is_estimate=False))
+
+    def make_processor(self, db_alias: str, should_stop: Callable[[], bool] = lambda: False) -> Processor:
+        """Return what works the items of a shard."""
+        return CustomProcessor(self.migration, db_alias, should_stop)
+
+    def describe_nothing(self, ranges: Sequence[MigrationShard], db_alias: str) -> str:
+        """Return a warning that names the method that returned nothing."""
+        if not ranges:
+            return "Nothing was done: get_shards() returned none."
+        return "Nothing was done: get_items() yielded nothing. If it should have, look at it."
 
 
 def _check_cursors(items: Iterator[tuple[Any, Any]], shard: MigrationShard) -> Iterator[tuple[str, Any]]:
@@ -146,7 +167,7 @@ def _check_cursors(items: Iterator[tuple[Any, Any]], shard: MigrationShard) -> I
 
 
 def _hold_back(shard: MigrationShard, rest: RetryLater) -> Exception:
-    """Return what to raise where the last item before a rest is kept for the next visit, as nobody knows its successor.
+    """Return what to raise where the last item before a rest is kept for the next visit, as its successor is unknown.
 
     Args:
         shard: As its worker holds it.

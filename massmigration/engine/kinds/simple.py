@@ -1,0 +1,50 @@
+"""The kind that is one call of ``operation()``, in one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from massmigration.databases.counting import Count
+from massmigration.definitions.simple import SimpleMigration
+from massmigration.engine.kinds.base import WORKED_METHODS, Kind
+from massmigration.engine.kinds.processor import Batch, Processor
+from massmigration.engine.methods import Method, call
+from massmigration.engine.pacing import Pacer
+from massmigration.engine.sharding import Part, Plan
+from massmigration.models import MigrationShard
+
+
+class SimpleProcessor(Processor):
+    """One call, one transaction, one object: the whole operation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.gap_seconds = 0.0
+        self.isolates = False
+
+    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
+        """Return the one call that there is, until the cursor says that it is done."""
+        if shard.cursor is not None:
+            return Batch([], None, json.dumps)
+        return Batch([self.migration], json.dumps(1), lambda index: json.dumps("operation"))
+
+    def operate(self, batch: Batch) -> None:
+        """Call the operation."""
+        call(self.migration, "operation", self.db_alias)
+
+
+class SimpleKind(Kind):
+    """One call, counted as one object that nothing can be told apart in."""
+
+    definition = SimpleMigration
+    methods = (*WORKED_METHODS, Method("operation", (("db_alias",),)))
+    has_objects = False
+
+    def plan(self, db_alias: str) -> Plan:
+        """Return the one part that there is."""
+        return Plan([Part(None, None, None, 1)], Count(1, is_estimate=False))
+
+    def make_processor(self, db_alias: str, should_stop: Callable[[], bool] = lambda: False) -> Processor:
+        """Return what makes the call."""
+        return SimpleProcessor(self.migration, db_alias, should_stop)
