@@ -95,19 +95,7 @@ def get_progress(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> Progress:
     Raises:
         MigrationNotFound: There is neither a file nor a record.
     """
-    check_alias(db_alias)
-    loader = get_loader()
-    text = resolve(key, db_alias)
-    try:
-        migration = loader.get(text)
-    except MigrationNotFound:
-        found = progress.get_progress(text, db_alias, None, missing_status=states.ORPHANED)
-        if found.record_status == states.NOT_RUN:
-            raise
-        return found
-    except LoadError as error:
-        return progress.get_progress(text, db_alias, None, missing_status=states.BROKEN, error=str(error))
-    return progress.get_progress(text, db_alias, migration, source_hash=loader.source_hash(text))
+    return progress.get_progress(_make_subject(resolve(key, db_alias)), db_alias)
 
 
 def get_all_progress(db_aliases: Iterable[str] | None = None) -> list[Progress]:

@@ -10,13 +10,12 @@ from massmigration.backends.base import BaseBackend
 from massmigration.databases.transactions import run_write
 from massmigration.engine import leases
 from massmigration.engine.finish import make_finish_if_due
-from massmigration.engine.progress import get_progress
 from massmigration.engine.slice import RESTING, Slice
 from massmigration.exceptions import AcceptRefused, IllegalMove
 from massmigration.executor.accept import Acceptance, accept
 from massmigration.models import MigrationFailure, MigrationShard
 from massmigration.signals import migration_resumed
-from tests.engine.support import AUTHOR, change, in_threads, make, run, start, work
+from tests.engine.support import AUTHOR, change, get_progress, in_threads, make, run, start, work
 from tests.testapp.models import City
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])

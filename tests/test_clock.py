@@ -12,9 +12,8 @@ from django.utils import timezone
 from massmigration import MapperMigration, executor, recorder, states, watch
 from massmigration.databases import clock
 from massmigration.engine.leases import claim, is_claimable, is_live, release
-from massmigration.engine.progress import get_progress
 from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
-from tests.engine.support import AUTHOR, claim_range, make, start, work
+from tests.engine.support import AUTHOR, claim_range, get_progress, make, start, work
 from tests.testapp.models import City
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])

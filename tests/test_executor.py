@@ -13,7 +13,6 @@ from massmigration import BaseMigration, MapperMigration, RetryLater, executor, 
 from massmigration.backends.base import BaseBackend
 from massmigration.databases.transactions import run_write
 from massmigration.engine.finish import make_finish_if_due
-from massmigration.engine.progress import get_progress
 from massmigration.engine.slice import LOST, Slice
 from massmigration.exceptions import (
     BackendUnreachable,
@@ -25,7 +24,7 @@ from massmigration.exceptions import (
 from massmigration.executor.accept import accept
 from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
 from massmigration.signals import BY_EVENT
-from tests.engine.support import AUTHOR, claim_range, in_threads, make, run, start, work
+from tests.engine.support import AUTHOR, claim_range, get_progress, in_threads, make, run, start, work
 from tests.testapp.models import City
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])

@@ -257,7 +257,7 @@ def test_overview_says_what_the_page_of_one_migration_says(db_alias: str, status
         MigrationAttempt.objects.using(db_alias).update(processed=None, finished_at=None)
     for _ in range(2):
         migration = api.get_migration(KEY)
-        one = progress.get_progress(KEY, db_alias, migration)
+        one = progress.get_progress(progress.Subject(KEY, migration), db_alias)
         [row] = progress.get_all([progress.Subject(KEY, migration)], db_alias)
         for name in one.__dataclass_fields__:
             if name not in ("shard_rows", "stalled_since"):

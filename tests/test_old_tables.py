@@ -13,8 +13,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from massmigration import MapperMigration, executor, recorder, states
-from massmigration.engine.progress import get_progress
-from tests.engine.support import AUTHOR, make, start, work
+from tests.engine.support import AUTHOR, get_progress, make, start, work
 from tests.testapp.models import City
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])

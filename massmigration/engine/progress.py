@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
-
-from django.utils import timezone
+from typing import Any, NamedTuple
 
 from massmigration import recorder, states
-from massmigration.databases import clock
 from massmigration.databases.transactions import is_document_store
 from massmigration.definitions.base import BaseMigration
+from massmigration.engine import figures
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import is_live
-from massmigration.engine.stalls import get_stall
 from massmigration.engine.sums import ShardSums, add_up, query_sums
 from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
 from massmigration.recorder import FailureCounts
@@ -125,167 +122,85 @@ class Subject:
     source_hash: str | None = None
 
 
-def get_progress(
-    key: str,
-    db_alias: str,
-    migration: BaseMigration | None,
-    *,
-    missing_status: str = states.NOT_RUN,
-    error: str | None = None,
-    source_hash: str | None = None,
-) -> Progress:
-    """Return where a migration stands, with its shards; arguments as for ``Subject``."""
-    subject = Subject(key, migration, missing_status, error, source_hash)
-    record = recorder.get_record(key, db_alias)
+def get_progress(subject: Subject, db_alias: str) -> Progress:
+    """Return where a migration stands, with its shards."""
+    record = recorder.get_record(subject.key, db_alias)
     attempt = recorder.get_attempt(record.attempt_uuid, db_alias) if record is not None else None
     if record is None or attempt is None:
         return _make_progress(subject, db_alias, record)
     shards = recorder.get_shards(attempt.uuid, db_alias, with_payloads=False)
-    found = _make_progress(
-        subject, db_alias, record, attempt, add_up(shards), recorder.count_failures(attempt.uuid, db_alias)
-    )
+    failures = recorder.count_failures(attempt.uuid, db_alias)
+    found = _make_progress(subject, db_alias, record, _Work(attempt, add_up(shards), failures))
     return replace(found, shard_rows=tuple(_get_shard_progress(shard) for shard in shards))
 
 
 def get_all(subjects: Sequence[Subject], db_alias: str) -> list[Progress]:
     """Return where many migrations stand, without their shards; on SQL with the same few queries for any number."""
     if is_document_store(db_alias):
-        return [
-            get_progress(
-                each.key,
-                db_alias,
-                each.migration,
-                missing_status=each.missing_status,
-                error=each.error,
-                source_hash=each.source_hash,
-            )
-            for each in subjects
-        ]
-    records = recorder.get_records([each.key for each in subjects], db_alias)
+        return [get_progress(subject, db_alias) for subject in subjects]
+    records = recorder.get_records([subject.key for subject in subjects], db_alias)
     uuids = [record.attempt_uuid for record in records.values() if record.attempt_uuid is not None]
     attempts = recorder.get_attempts(uuids, db_alias)
     active = [each.attempt_uuid for each in records.values() if each.attempt_uuid and each.status in states.ACTIVE]
     sums, counts = query_sums(uuids, active, db_alias), count_failures_of(uuids, db_alias)
+    work = {
+        attempt_uuid: _Work(attempt, sums.get(attempt_uuid, ShardSums()), counts.get(attempt_uuid, FailureCounts()))
+        for attempt_uuid, attempt in attempts.items()
+    }
     rows = []
-    for each in subjects:
-        record = records.get(each.key)
-        attempt = attempts.get(record.attempt_uuid) if record is not None and record.attempt_uuid else None
-        if attempt is None:
-            rows.append(_make_progress(each, db_alias, record))
-            continue
-        found = sums.get(attempt.uuid, ShardSums()), counts.get(attempt.uuid, FailureCounts())
-        rows.append(_make_progress(each, db_alias, record, attempt, *found))
+    for subject in subjects:
+        record = records.get(subject.key)
+        found = work.get(record.attempt_uuid) if record is not None and record.attempt_uuid is not None else None
+        rows.append(_make_progress(subject, db_alias, record, found))
     return rows
 
 
+class _Work(NamedTuple):
+    """What is stored of an attempt."""
+
+    attempt: MigrationAttempt
+    sums: ShardSums
+    failures: FailureCounts
+
+
 def _make_progress(
-    subject: Subject,
-    db_alias: str,
-    record: MigrationRecord | None,
-    attempt: MigrationAttempt | None = None,
-    sums: ShardSums | None = None,
-    failures: FailureCounts | None = None,
+    subject: Subject, db_alias: str, record: MigrationRecord | None, work: _Work | None = None
 ) -> Progress:
-    migration, error = subject.migration, subject.error
+    migration = subject.migration
     app_label, _, name = subject.key.partition(":")
-    base: dict[str, Any] = {
-        "key": subject.key,
-        "app_label": app_label,
-        "name": name,
-        "database": db_alias,
-        "description": migration.description if migration is not None else "",
-    }
+    description = migration.description if migration is not None else ""
     if record is None:
-        return Progress(**base, status=subject.missing_status, error=error)
-    base |= {
-        "status": record.status if migration is not None else subject.missing_status,
+        identity = (subject.key, app_label, name, db_alias, subject.missing_status)
+        return Progress(*identity, error=subject.error, description=description)
+    status = record.status if migration is not None else subject.missing_status
+    values: dict[str, Any] = {
         "record_status": record.status,
         "direction": record.direction,
         "reason": record.reason or None,
         "faked": record.faked,
-        "error": error or record.error or None,
+        "error": subject.error or record.error or None,
+        "description": description,
     }
-    if attempt is None or sums is None or failures is None:
-        if record.faked:
-            base["finished_at"] = record.moved_at
-        return Progress(**base)
-    source_hash = subject.source_hash
-    base |= {
-        "attempt_uuid": str(attempt.uuid),
-        "backend": attempt.backend,
-        "started_at": attempt.started_at,
-        "started_by": attempt.started_by,
-        "finished_at": attempt.finished_at,
-        "log_path": attempt.log_path,
-        "warning": " ".join(filter(None, [attempt.warning, _describe_versions(attempt)])),
-        "source_changed": bool(source_hash and attempt.source_hash and source_hash != attempt.source_hash),
-    }
-    return Progress(**base, **_sum(record, attempt, migration, sums, failures))
+    if work is not None:
+        for group in _get_groups(subject, record, work):
+            values |= group._asdict()
+    elif record.faked:
+        values["finished_at"] = record.moved_at
+    return Progress(subject.key, app_label, name, db_alias, status, **values)
 
 
-def _describe_versions(attempt: MigrationAttempt) -> str:
-    """Return a sentence if the attempt was not worked with one version of the file alone."""
-    if not attempt.former_hashes:
-        return ""
-    count = len(attempt.former_hashes) + 1
-    return f"The file was changed during the run, so its rows may have been migrated by {count} versions of it."
-
-
-def _sum(
-    record: MigrationRecord,
-    attempt: MigrationAttempt,
-    migration: BaseMigration | None,
-    sums: ShardSums,
-    failures: FailureCounts,
-) -> dict[str, Any]:
+def _get_groups(subject: Subject, record: MigrationRecord, work: _Work) -> Iterator[Any]:
+    """Yield the groups of figures of a record that has an attempt."""
+    attempt, sums, migration = work.attempt, work.sums, subject.migration
     knows_changed = migration is not None and get_kind(migration).knows_changed
-    processed = sums.processed
-    changed = sums.changed if knows_changed else None
-    if attempt.processed is not None:
-        processed, changed = attempt.processed, attempt.changed if knows_changed else None
-    is_over = record.status not in states.ACTIVE
-    rate = sums.rate or None
-    if is_over and attempt.finished_at is not None:
-        seconds = (attempt.finished_at - attempt.started_at).total_seconds()
-        rate = processed / seconds if seconds > 0 else None
-    total = attempt.total
-    total_is_estimate = attempt.total_is_estimate if total is not None else None
-    if total is not None and processed > total:  # rows came in meanwhile, or the estimate was low
-        total, total_is_estimate = processed, record.status != states.APPLIED
-    now = timezone.now()
-    resting = [shard for shard in sums.shards if shard.waiting_for and clock.is_resting(shard, now)]
-    waiting = resting[0].waiting_for if resting else None
-    # Left alone by its worker, without a time from which on it is worked again: that may be a stall, too.
-    left = next((shard.waiting_for for shard in sums.shards if shard.waiting_for and shard.not_before is None), None)
-    result: dict[str, Any] = {
-        "processed": processed,
-        "changed": changed,
-        "failed": failures.open,
-        "acceptable": failures.acceptable,
-        "total": total,
-        "total_is_estimate": total_is_estimate,
-        "shards": sums.ranges if sums.has_plan else None,
-        "shards_done": sums.ranges_done if sums.has_plan else None,
-        "workers_alive": sums.workers_alive,
-        "waiting_for": waiting or left if not is_over else None,
-        "rate": round(rate, 1) if rate else None,
-        "last_progress_at": sums.last_progress_at,
-        "percent": _get_percent(record.status, processed, total),
-    }
-    if record.status == states.RUNNING and rate and total:
-        result["eta_seconds"] = round(max(0, total - processed) / rate, 1)
-    launched_by_hand = migration is not None and get_kind(migration).is_launched and sums.has_plan
-    if not is_over and not sums.live and not waiting and not launched_by_hand:
-        result |= get_stall(record, sums.shards, migration)
-    return result
-
-
-def _get_percent(status: str, processed: int, total: int | None) -> float | None:
-    if status == states.APPLIED:
-        return 100.0
-    if total is None:
-        return None
-    return min(99.0, round(100 * processed / total, 1)) if total else 0.0
+    counts = figures.get_counts(attempt, sums, work.failures, knows_changed=knows_changed)
+    total = figures.get_total(record.status, attempt, counts.processed)
+    yield counts
+    yield total
+    yield figures.get_pace(record.status, attempt, sums, counts.processed, total.total)
+    yield figures.get_attempt_figures(attempt, subject.source_hash)
+    yield figures.get_shard_figures(sums)
+    yield figures.get_wait(record, sums, migration)
 
 
 def _get_shard_progress(shard: MigrationShard) -> ShardProgress:

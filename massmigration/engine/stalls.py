@@ -1,9 +1,10 @@
-"""Whether a run is stalled: nobody holds a shard, and there has been no sign of life for too long."""
+"""Whether a run is stalled: no worker holds a shard, and there has been no sign of life for too long."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 
 from django.utils import timezone
 
@@ -17,10 +18,10 @@ START_SECONDS: Final = 10.0
 """How long a new worker may take until its first sign of life."""
 
 
-def get_stall(
+def find_stall(
     record: MigrationRecord, shards: Sequence[MigrationShard], migration: BaseMigration | None
-) -> dict[str, Any]:
-    """Return the fields ``stalled`` and ``stalled_since`` of a run that is active although nobody holds a shard.
+) -> datetime | None:
+    """Return since when an active run is stalled whose shards no worker holds; None if it is not.
 
     Args:
         record: The record.
@@ -38,6 +39,4 @@ def get_stall(
     patience = min(START_SECONDS, conf.lease_seconds) if since == record.moved_at else 1.0
     if migration is not None and has_queue(migration):  # tasks may wait there, and the watch looks after them
         patience = 3 * conf.watch_seconds
-    is_stalled = (now - since).total_seconds() > patience
-    is_stalled = is_stalled or not past
-    return {"stalled": is_stalled, "stalled_since": since if is_stalled else None}
+    return since if (now - since).total_seconds() > patience or not past else None

@@ -24,12 +24,11 @@ from massmigration import (
 )
 from massmigration.databases.transactions import is_contention, is_transient, run_write
 from massmigration.engine.leases import release
-from massmigration.engine.progress import get_progress
 from massmigration.exceptions import DatabaseLocked, InvalidDefinition
 from massmigration.models import MigrationFailure, MigrationShard
 from tests.cloud.app.models import Number, Row, Token, Word
 from tests.cloud.support import Save, Visit, get_visits, make, make_rows, quick, traffic  # noqa: F401
-from tests.engine.support import AUTHOR, claim_range, in_threads, run, start, work
+from tests.engine.support import AUTHOR, claim_range, get_progress, in_threads, run, start, work
 
 broken: set[str] = set()
 

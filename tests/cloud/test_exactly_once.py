@@ -18,13 +18,12 @@ from massmigration.databases.transactions import run_write
 from massmigration.engine.batch import BatchRunner
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import claim, make_worker_name
-from massmigration.engine.progress import get_progress
 from massmigration.engine.slice import LOST, Slice
 from massmigration.exceptions import IllegalMove
 from massmigration.models import MigrationEvent, MigrationShard
 from tests.cloud.app.models import Row
 from tests.cloud.support import Save, Visit, get_visits, make, make_rows, quick, traffic  # noqa: F401
-from tests.engine.support import AUTHOR, claim_range, in_threads, run, start, work
+from tests.engine.support import AUTHOR, claim_range, get_progress, in_threads, run, start, work
 
 KEY = "cloudapp:0001_test"
 

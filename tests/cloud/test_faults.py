@@ -12,12 +12,11 @@ import pytest
 from django.db.models import F
 
 from massmigration import BatchMigration, api, executor, recorder, tasks, worker
-from massmigration.engine.progress import get_progress
 from massmigration.exceptions import BackendUnreachable
 from massmigration.models import MigrationShard
 from tests.cloud.app.models import Number, Row
 from tests.cloud.support import Save, Visit, get_visits, make, make_rows, quick, traffic  # noqa: F401
-from tests.engine.support import AUTHOR, change, claim_range, in_threads, run, start, work
+from tests.engine.support import AUTHOR, change, claim_range, get_progress, in_threads, run, start, work
 from tests.faults import support as faults_support
 from tests.faults.queues import ListBackend
 from tests.faults.support import Popen, Site

@@ -11,7 +11,8 @@ from django.db import connections
 
 from massmigration import executor, recorder, worker
 from massmigration.definitions.base import BaseMigration
-from massmigration.engine.progress import Progress, get_progress
+from massmigration.engine import progress
+from massmigration.engine.progress import Progress
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author
 
@@ -39,6 +40,11 @@ def start(migration: BaseMigration, db_alias: str) -> uuid.UUID:
     record = executor.start(migration, db_alias, AUTHOR, enqueue=False)
     assert record.attempt_uuid is not None
     return record.attempt_uuid
+
+
+def get_progress(key: str, db_alias: str, migration: BaseMigration | None) -> Progress:
+    """Return where a definition stands that no file holds."""
+    return progress.get_progress(progress.Subject(key, migration), db_alias)
 
 
 def work(migration: BaseMigration, db_alias: str, **options: Any) -> Progress:

@@ -14,11 +14,10 @@ from massmigration import BaseMigration, CustomMigration, MapperMigration, Retry
 from massmigration.databases.transactions import is_locked, run_write
 from massmigration.engine import leases
 from massmigration.engine.kinds import get_kind
-from massmigration.engine.progress import get_progress
 from massmigration.engine.slice import DONE, Slice
 from massmigration.exceptions import DatabaseLocked
 from massmigration.models import MigrationRecord, MigrationShard
-from tests.engine.support import AUTHOR, claim_range, make, run, start, work
+from tests.engine.support import AUTHOR, claim_range, get_progress, make, run, start, work
 from tests.testapp.models import Child, City, CompositeRow
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])

@@ -10,11 +10,10 @@ from django.db import IntegrityError, connections, transaction
 
 from massmigration import MapperMigration, executor, recorder
 from massmigration.databases.transactions import write_transaction
-from massmigration.engine.progress import get_progress
 from massmigration.engine.slice import LOST, STOPPED, Slice
 from massmigration.exceptions import FenceLost, IllegalMove
 from massmigration.models import MigrationShard
-from tests.engine.support import AUTHOR, claim_range, in_threads, make, run, start, work
+from tests.engine.support import AUTHOR, claim_range, get_progress, in_threads, make, run, start, work
 from tests.testapp.models import City
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])

@@ -11,10 +11,9 @@ from django.utils import timezone
 
 from massmigration import MapperMigration, SimpleMigration, executor, recorder
 from massmigration.engine import leases
-from massmigration.engine.progress import get_progress
 from massmigration.exceptions import IllegalMove
 from massmigration.models import MigrationRecord, MigrationShard
-from tests.engine.support import AUTHOR, claim_range, in_threads, make, run, start, work
+from tests.engine.support import AUTHOR, claim_range, get_progress, in_threads, make, run, start, work
 from tests.testapp.models import City
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])

@@ -11,12 +11,11 @@ from django.db import OperationalError, connections
 from massmigration import MapperMigration, SimpleMigration, executor, recorder, states
 from massmigration.engine import isolation, planning
 from massmigration.engine.failures import RESTS
-from massmigration.engine.progress import get_progress
 from massmigration.engine.slice import Slice
 from massmigration.exceptions import ConfigurationError
 from massmigration.models import MigrationShard
 from tests.conftest import needs_postgres
-from tests.engine.support import AUTHOR, claim_range, in_threads, make, run, start, work
+from tests.engine.support import AUTHOR, claim_range, get_progress, in_threads, make, run, start, work
 from tests.testapp.models import City
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])

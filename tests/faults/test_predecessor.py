@@ -11,11 +11,10 @@ import pytest
 from django.db.models import F
 
 from massmigration import BatchMigration, MapperMigration, api, executor, recorder, tasks, worker
-from massmigration.engine.progress import get_progress
 from massmigration.exceptions import BackendUnreachable
 from massmigration.models import MigrationShard
 from tests.conftest import needs_postgres
-from tests.engine.support import AUTHOR, change, claim_range, in_threads, make, run, start, work
+from tests.engine.support import AUTHOR, change, claim_range, get_progress, in_threads, make, run, start, work
 from tests.faults.queues import ListBackend
 from tests.faults.support import get_visits, make_cities
 from tests.testapp.models import City, CompositeRow, SparseInt, TextRow, UuidRow

@@ -11,9 +11,8 @@ import pytest
 from django.db import connections
 
 from massmigration import MapperMigration, worker
-from massmigration.engine.progress import get_progress
 from tests.conftest import needs_postgres
-from tests.engine.support import in_threads, make, run, start
+from tests.engine.support import get_progress, in_threads, make, run, start
 from tests.faults.support import get_visits, make_cities
 from tests.pgbouncer.conftest import ALIAS
 from tests.testapp.models import City
