@@ -21,10 +21,12 @@ from massmigration.discovery.loader import get_loader
 from massmigration.discovery.reference import parse
 from massmigration.engine.progress import Progress, ShardProgress
 from massmigration.executor import Acceptance
+from massmigration.executor.readiness import Preparation
 from massmigration.models import MigrationFailure, MigrationRecord
 from massmigration.overview import (
     Key,
     count_failures,
+    count_objects,
     get_acceptable_failures,
     get_all_migrations,
     get_all_progress,
@@ -34,6 +36,7 @@ from massmigration.overview import (
     get_failures,
     get_last_failed_at,
     get_migration,
+    get_preparation,
     get_progress,
     get_record,
     iterate_failures,
@@ -41,7 +44,6 @@ from massmigration.overview import (
     resolve,
     wait_for_migration,
 )
-from massmigration.preparation import Preparation, count_objects, get_preparation
 from massmigration.recorder import Author, FailureCounts, Seen, has_tables
 
 if TYPE_CHECKING:

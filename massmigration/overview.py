@@ -13,12 +13,15 @@ from django.db import DEFAULT_DB_ALIAS
 
 from massmigration import recorder, states
 from massmigration.databases.aliases import check_alias, get_aliases, get_database_aliases
+from massmigration.databases.counting import COUNT_SECONDS, Count
 from massmigration.definitions.base import BaseMigration
 from massmigration.discovery.loader import get_loader
 from massmigration.discovery.reference import Reference, parse
 from massmigration.engine import progress
+from massmigration.engine.kinds import get_kind
 from massmigration.engine.progress import Progress
 from massmigration.exceptions import BrokenMigration, LoadError, MigrationNotFound, WaitTimedOut
+from massmigration.executor.readiness import Preparation, prepare
 from massmigration.models import MigrationEvent, MigrationFailure, MigrationRecord
 from massmigration.recorder import FailureCounts, FailureFilter
 from massmigration.recorder.failures import ACCEPTABLE, find_last_failed_at
@@ -106,24 +109,21 @@ def get_all_progress(db_aliases: Iterable[str] | None = None) -> list[Progress]:
     Args:
         db_aliases: Only these databases; None for all.
     """
-    loader = get_loader()
+    loader, migrations = get_loader(), get_all_migrations()
     wanted = get_aliases() if db_aliases is None else list(db_aliases)
     for alias in wanted:
         check_alias(alias)
     with_tables = [alias for alias in wanted if recorder.has_tables(alias)]
-    migrations = get_all_migrations()
-    good = {migration.key for migration in migrations}
-    bad = sorted(set(loader.files) - good)
+    good = {migration.key: get_database_aliases(migration) for migration in migrations}
+    bad = sorted(set(loader.files) - good.keys())
     rows: dict[str, dict[str, Progress]] = {}
     for alias in with_tables:
-        here = [migration for migration in migrations if alias in get_database_aliases(migration)]
-        subjects = [_make_subject(migration.key) for migration in here]
-        subjects += [_make_subject(key) for key in bad]
-        subjects += [_make_subject(key) for key in recorder.get_keys(alias) if key not in loader.files]
-        rows[alias] = {row.key: row for row in progress.get_all(subjects, alias)}
+        keys = [key for key, aliases in good.items() if alias in aliases] + bad
+        keys += [key for key in recorder.get_keys(alias) if key not in loader.files]
+        rows[alias] = {row.key: row for row in progress.get_all(list(map(_make_subject, keys)), alias)}
     ordered = []
     for migration in migrations:
-        for alias in get_database_aliases(migration):
+        for alias in good[migration.key]:
             if alias in with_tables:
                 ordered.append(rows[alias].pop(migration.key))
             elif alias in wanted:
@@ -198,15 +198,7 @@ def iterate_failures(
     limit: int | None = None,
     with_tracebacks: bool = False,
 ) -> Iterator[MigrationFailure]:
-    """Go through the objects that failed in the record's attempt, oldest first, with few of them in memory.
-
-    Args:
-        key: The migration.
-        db_alias: The database.
-        status: Only those that are ``"open"``, ``"retried"`` or ``"accepted"``; None for all.
-        limit: At most this number; None for all.
-        with_tracebacks: Whether tracebacks are read, too; without them, one is read when it is asked for.
-    """
+    """Go through the objects that ``get_failures`` would return, with few of them in memory at a time."""
     attempt_uuid, wanted = _get_attempt_uuid(key, db_alias), FailureFilter(status)
     return recorder.iterate_failures(attempt_uuid, db_alias, wanted, limit=limit, with_tracebacks=with_tracebacks)
 
@@ -219,15 +211,7 @@ def get_acceptable_failures(
     until: datetime | None = None,
     limit: int | None = None,
 ) -> list[MigrationFailure]:
-    """Return open failures of objects in the record's attempt, oldest first, without their tracebacks.
-
-    Args:
-        key: The migration.
-        db_alias: The database.
-        ids: Only those with these primary keys.
-        until: Only those that failed no later.
-        limit: At most this number.
-    """
+    """Return open failures of objects, oldest first, without tracebacks: those with these ids, that failed by then."""
     wanted = ACCEPTABLE._replace(ids=ids, until=until)
     attempt_uuid = _get_attempt_uuid(key, db_alias)
     return recorder.get_failures(attempt_uuid, db_alias, wanted, limit=limit, with_tracebacks=False)
@@ -248,10 +232,30 @@ def _get_attempt_uuid(key: Key, db_alias: str) -> uuid.UUID | None:
     return record.attempt_uuid if record is not None else None
 
 
+def get_preparation(key: Key, db_alias: str) -> Preparation:
+    """Return what a person should know before a start, in about a second; raises LoadError as ``get_migration``."""
+    return prepare(get_definition(key, db_alias), db_alias)
+
+
+def count_objects(migration: BaseMigration, db_alias: str, *, seconds: float = COUNT_SECONDS) -> Count | None:
+    """Return how many rows a migration would visit; None if it does not go through rows.
+
+    Args:
+        migration: The definition.
+        db_alias: The database.
+        seconds: A count that takes longer is replaced by an estimate.
+
+    Raises:
+        Exception: Whatever the author's ``get_queryset`` raises, or InvalidDefinition.
+    """
+    return get_kind(migration).count_objects(db_alias, seconds)
+
+
 def get_allowed_actions(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> list[str]:
     """Return what a person may do now: some of start, pause, resume, retry, recover, cancel, restart, fake, reset.
 
-    ``recover`` is among them only while nobody works; a migration without a working file can only be stopped and reset.
+    ``recover`` is among them only while the run is stalled; without a working file a migration can only be stopped and
+    reset.
     """
     return get_progress(key, db_alias).allowed_actions
 
@@ -259,19 +263,10 @@ def get_allowed_actions(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> list[str]
 def wait_for_migration(
     key: Key, db_alias: str = DEFAULT_DB_ALIAS, *, timeout: float, poll_seconds: float = 0.2
 ) -> Progress:
-    """Wait until a migration is neither enqueued nor running any more.
-
-    Args:
-        key: The migration.
-        db_alias: The database.
-        timeout: At most so many seconds.
-        poll_seconds: How often to look.
-
-    Returns:
-        Where it stands then.
+    """Wait until a migration is neither enqueued nor running any more, and return where it stands then.
 
     Raises:
-        WaitTimedOut: It is still at work after ``timeout``.
+        WaitTimedOut: It is still at work after ``timeout`` seconds.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -281,7 +276,7 @@ def wait_for_migration(
         if time.monotonic() >= deadline:
             raise WaitTimedOut(
                 f"{current.key} is still {states.LABELS[current.status]} on database '{db_alias}' after {timeout:g} "
-                "seconds. It goes on; wait again, or look at its progress.",
+                "seconds. It is still at work: wait again, or look at its progress.",
                 key=current.key,
                 db_alias=db_alias,
             )
@@ -299,12 +294,5 @@ def migration_is_applied(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> bool:
 
 
 def _get_progress_without_tables(migration: BaseMigration, db_alias: str) -> Progress:
-    return Progress(
-        migration.key,
-        migration.app_label,
-        migration.name,
-        db_alias,
-        states.NOT_RUN,
-        description=migration.description,
-        error=f"Database '{db_alias}' has no tables of massmigration. Run: manage.py migrate --database={db_alias}",
-    )
+    error = f"Database '{db_alias}' has no tables of massmigration. Run: manage.py migrate --database={db_alias}"
+    return progress.make_progress(progress.Subject(migration.key, migration, error=error), db_alias)

@@ -23,11 +23,10 @@ from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import claim, get_max_workers, give_back, is_claimable, make_worker_name, release
 from massmigration.engine.lines import get_fields
 from massmigration.exceptions import LoadError
-from massmigration.lost import find_lost, take_free_places
 from massmigration.models import MigrationShard
 from massmigration.record_cache import is_wanted
 from massmigration.recorder import Author
-from massmigration.watch import enqueue_watch, get_rest, is_superseded, is_unwatched
+from massmigration.watch import enqueue_watch, find_lost, get_rest, is_superseded, is_unwatched, take_free_places
 
 logger = logging.getLogger("massmigration")
 

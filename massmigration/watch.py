@@ -1,8 +1,9 @@
-"""The watch of a run on a queue: a delayed task that comes back as long as the run lasts."""
+"""The watch of a run on a queue: a delayed task that comes back, and finds shards that lost their worker or task."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,16 +14,26 @@ from massmigration.backends.base import WATCH, BaseBackend
 from massmigration.conf import conf
 from massmigration.databases import clock
 from massmigration.databases.transactions import run_write
-from massmigration.models import MigrationAttempt
+from massmigration.definitions.base import BaseMigration
+from massmigration.engine import versions
+from massmigration.engine.leases import get_max_workers, is_claimable, is_live
+from massmigration.models import MigrationAttempt, MigrationShard
 
 LONGEST_REST: Final = timedelta(hours=1)
-"""How seldom a run is looked after whose migration has no file."""
+"""The longest time between two looks at a run whose migration has no file."""
+
+ROUNDS_OVERTAKEN: Final = 10
+"""A waiting task counts as lost once the queue has delivered one that was enqueued this number of rounds of the watch
+later: the order of a queue is not strict, but roughly kept."""
+
+LONGEST_WAIT: Final = timedelta(days=1)
+"""After this time a task is enqueued again in any case. One too many does nothing when it is delivered."""
 
 
 def get_rest(db_alias: str, attempt_uuid: uuid.UUID, launched_at: datetime) -> float:
-    """Return in how many seconds to look again after a run whose migration has no file in this release.
+    """Return in how many seconds to look again at a run whose migration has no file in this release.
 
-    After a deploy the file may be back at once, or never: so the next look is as far away as the last sign of work.
+    The next deploy may bring the file back at once, or never: so the next look is as far away as the last sign of work.
 
     Args:
         db_alias: The database.
@@ -38,20 +49,20 @@ def get_rest(db_alias: str, attempt_uuid: uuid.UUID, launched_at: datetime) -> f
 def enqueue_watch(
     backend: BaseBackend, key: str, db_alias: str, attempt: MigrationAttempt, *, seconds: float | None = None
 ) -> bool:
-    """Have the run looked after again, ``MASSMIGRATION_WATCH_SECONDS`` from now unless told otherwise.
+    """Enqueue the next look at the run, ``MASSMIGRATION_WATCH_SECONDS`` from now unless told otherwise.
 
-    A run has one watch, the one whose time is noted: of several that want it at once, such as deliveries of the same
-    task, the others' are superseded when they come, or they would multiply.
+    A run has one watch, the one whose time the attempt keeps. If several callers enqueue one at the same time, such as
+    deliveries of the same task, the others are superseded when they are delivered, or they would multiply.
 
     Args:
-        backend: The transport; one without workers elsewhere needs no watch.
+        backend: The backend; one without workers elsewhere needs no watch.
         key: The migration's key.
         db_alias: The database.
         attempt: The attempt, as the caller has read it to decide that it is unwatched.
         seconds: In how many seconds; None for the setting.
 
     Returns:
-        Whether this caller is the one.
+        Whether it is this caller's watch that counts.
     """
     if not backend.has_workers:
         return False
@@ -60,13 +71,13 @@ def enqueue_watch(
     arguments = {"key": key, "db_alias": db_alias, "attempt": str(attempt.uuid), "due_at": due_at.isoformat()}
     name = f"watch {attempt.uuid} {due_at}"
     backend.enqueue(WATCH, arguments, db_alias=db_alias, delay_seconds=delay, name=name)
-    # Noted afterwards: who is killed in between is delivered again, and nobody waits for a watch that will not come.
+    # Recorded afterwards: a process killed in between is delivered again, so no watch is expected that never comes.
     seen = attempt.watch_due_at
     return run_write(db_alias, lambda: recorder.note_watch(attempt.uuid, db_alias, seen, due_at))
 
 
 def is_superseded(attempt: MigrationAttempt, due_at: datetime | None) -> bool:
-    """Return whether a watch that was delivered is to do nothing, as another one looks after the run.
+    """Return whether a watch that was delivered has nothing to do, because the run has another one.
 
     Args:
         attempt: The attempt as it is now.
@@ -84,11 +95,84 @@ def is_superseded(attempt: MigrationAttempt, due_at: datetime | None) -> bool:
 
 
 def is_unwatched(attempt: MigrationAttempt) -> bool:
-    """Return whether the watch of an attempt was never begun, or is overdue, as after a purge of the queue.
+    """Return whether the watch of an attempt was never enqueued, or is overdue, as after a purge of the queue.
 
-    One that lies too far ahead was noted before the clock was set back: its task may come in an hour.
+    One too far in the future was recorded before the clock was set back: its task may come in an hour.
     """
     now, due_at = timezone.now(), attempt.watch_due_at
     if due_at is None or clock.is_ahead(due_at, now, conf.watch_seconds):
         return True
     return due_at < now - timedelta(seconds=conf.watch_seconds)
+
+
+def find_lost(
+    migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, launched_at: datetime, now: datetime
+) -> list[MigrationShard]:
+    """Return the shards that have to be enqueued again.
+
+    A task that waits is not lost: a thousand may wait for sixteen workers, or for another migration.
+
+    Args:
+        migration: The definition.
+        db_alias: The database.
+        attempt_uuid: The attempt.
+        launched_at: When the run was last started, resumed or recovered.
+        now: The time.
+    """
+    shards = recorder.get_shards(attempt_uuid, db_alias)
+    free = list(filter(is_claimable, shards))
+    left = [shard for shard in free if _has_lost_worker(shard) or _is_left(shard, now)]
+    waiting = sorted((shard for shard in free if shard not in left), key=_get_waiting_since)
+    found = left + _find_forgotten(waiting, shards, launched_at, now)
+    return take_free_places(found, shards, migration, db_alias)
+
+
+def take_free_places(
+    ready: Sequence[MigrationShard], shards: Sequence[MigrationShard], migration: BaseMigration, db_alias: str
+) -> list[MigrationShard]:
+    """Return as many of the shards as may be worked on in addition to those that already are.
+
+    Args:
+        ready: The shards to choose from, in order.
+        shards: All of the attempt.
+        migration: The definition, which may limit the number of workers.
+        db_alias: The database, which may limit it too.
+    """
+    bound = get_max_workers(migration, db_alias)
+    return list(ready if bound is None else ready[: max(0, bound - sum(map(is_live, shards)))])
+
+
+def _has_lost_worker(shard: MigrationShard) -> bool:
+    """Return whether the lease has expired and no task was enqueued since."""
+    expired_at = shard.lease_expires_at
+    return shard.status == MigrationShard.RUNNING and (expired_at is None or shard.enqueued_at <= expired_at)
+
+
+def _is_left(shard: MigrationShard, now: datetime) -> bool:
+    """Return whether its worker left the shard to the watch, or it is unknown when it was enqueued."""
+    return shard.waiting_for == versions.WAITS or clock.is_ahead(shard.enqueued_at, now)
+
+
+def _get_waiting_since(shard: MigrationShard) -> datetime:
+    return max(shard.enqueued_at, shard.not_before or shard.enqueued_at)
+
+
+def _find_forgotten(
+    waiting: Sequence[MigrationShard], shards: Sequence[MigrationShard], launched_at: datetime, now: datetime
+) -> list[MigrationShard]:
+    """Return those of the waiting shards, oldest first, whose task does not seem to be on the queue any more."""
+    round_ = timedelta(seconds=conf.watch_seconds)
+    live = [shard for shard in shards if is_live(shard)]
+    signs = [shard.last_progress_at for shard in shards if shard.last_progress_at]
+    worked_at = max((sign for sign in signs if not clock.is_ahead(sign, now)), default=None)
+    # A queue that delivers one task at a time calls us between two visits: then no worker is alive, and nothing lost.
+    if not live and (worked_at is None or now - worked_at > round_ / 2):
+        # They may wait for another migration: so each time twice as long, or the number of tasks would grow forever.
+        idle = now - min(now, max(launched_at, worked_at or launched_at))
+        patience = max(round_ / 2, idle / 2)
+        return [shard for shard in waiting if now - _get_waiting_since(shard) > patience]
+    delivered = [*live, *(shard for shard in shards if shard.status == MigrationShard.DONE)]
+    newest = max((shard.enqueued_at for shard in delivered), default=launched_at)
+    limit = max(newest - round_ * ROUNDS_OVERTAKEN, now - LONGEST_WAIT)
+    overtaken = [shard for shard in waiting if _get_waiting_since(shard) < limit]
+    return overtaken[: max(1, len(live))]  # as many as can be worked on at once; the next round looks again

@@ -127,10 +127,10 @@ def get_progress(subject: Subject, db_alias: str) -> Progress:
     record = recorder.get_record(subject.key, db_alias)
     attempt = recorder.get_attempt(record.attempt_uuid, db_alias) if record is not None else None
     if record is None or attempt is None:
-        return _make_progress(subject, db_alias, record)
+        return make_progress(subject, db_alias, record)
     shards = recorder.get_shards(attempt.uuid, db_alias, with_payloads=False)
     failures = recorder.count_failures(attempt.uuid, db_alias)
-    found = _make_progress(subject, db_alias, record, _Work(attempt, add_up(shards), failures))
+    found = make_progress(subject, db_alias, record, _Work(attempt, add_up(shards), failures))
     return replace(found, shard_rows=tuple(_get_shard_progress(shard) for shard in shards))
 
 
@@ -151,7 +151,7 @@ def get_all(subjects: Sequence[Subject], db_alias: str) -> list[Progress]:
     for subject in subjects:
         record = records.get(subject.key)
         found = work.get(record.attempt_uuid) if record is not None and record.attempt_uuid is not None else None
-        rows.append(_make_progress(subject, db_alias, record, found))
+        rows.append(make_progress(subject, db_alias, record, found))
     return rows
 
 
@@ -163,9 +163,10 @@ class _Work(NamedTuple):
     failures: FailureCounts
 
 
-def _make_progress(
-    subject: Subject, db_alias: str, record: MigrationRecord | None, work: _Work | None = None
+def make_progress(
+    subject: Subject, db_alias: str, record: MigrationRecord | None = None, work: _Work | None = None
 ) -> Progress:
+    """Return where a migration stands by what was read of it."""
     migration = subject.migration
     app_label, _, name = subject.key.partition(":")
     description = migration.description if migration is not None else ""

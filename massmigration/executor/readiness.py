@@ -1,16 +1,41 @@
-"""Whether a migration may start: its dependencies are applied, and the engine can work it."""
+"""Whether a migration may start, and what a person should know before: dependencies, definition, backend, rows."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from massmigration import recorder, states
+from massmigration.backends.base import get_backend_path
+from massmigration.databases.redaction import describe, get_message
 from massmigration.definitions.base import BaseMigration
 from massmigration.discovery.importer import get_dependencies
 from massmigration.engine.attributes import check_attributes
 from massmigration.engine.kinds import get_kind
-from massmigration.exceptions import DependencyNotApplied
+from massmigration.exceptions import DependencyNotApplied, MassMigrationError
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What the confirmation page says about a run.
+
+    Attributes:
+        migration: The definition.
+        backend: Dotted path of the backend, and the queue if there is one.
+        rows: How many rows there are, None if that is not known before the start.
+        rows_are_estimated: Whether that number is an estimate.
+        rows_error: Why the rows could not be counted.
+        missing: Mass migrations and Django migrations that have to be applied before.
+    """
+
+    migration: BaseMigration
+    backend: str
+    rows: int | None = None
+    rows_are_estimated: bool = False
+    rows_error: str = ""
+    missing: tuple[str, ...] = ()
 
 
 def check_declarations(migration: BaseMigration) -> None:
@@ -44,3 +69,27 @@ def check_dependencies(migration: BaseMigration, db_alias: str) -> None:
             db_alias=db_alias,
             missing=missing,
         )
+
+
+def prepare(migration: BaseMigration, db_alias: str) -> Preparation:
+    """Return what a person should know before a start; takes about a second at most."""
+    missing: tuple[str, ...] = ()
+    try:
+        check_dependencies(migration, db_alias)
+    except DependencyNotApplied as error:
+        missing = tuple(error.missing)
+    count, rows_error = None, ""
+    if not missing:
+        try:
+            count = get_kind(migration).count_objects(db_alias)
+        except Exception as error:  # the queryset is the author's and may raise anything
+            is_ours = isinstance(error, MassMigrationError)
+            rows_error = get_message(error) if is_ours else describe(error)
+    return Preparation(
+        migration,
+        get_backend_path(migration),
+        count.number if count is not None else None,
+        count is not None and count.is_estimate,
+        rows_error,
+        missing,
+    )
