@@ -84,7 +84,7 @@ def _is_workable(shard: MigrationShard, migration: BaseMigration, db_alias: str)
             run_write(db_alias, lambda: versions.adopt(attempt.uuid, db_alias, author, versions.WORKER))
         return versions.ensure_fit(migration, db_alias, attempt, author)
     _tell_version(shard, db_alias)
-    run_write(db_alias, lambda: recorder.note_waiting(shard, db_alias, versions.WAITS))
+    run_write(db_alias, lambda: recorder.ShardRecorder(db_alias).record_waiting(shard, versions.WAITS))
     if is_unwatched(attempt):
         enqueue_watch(get_backend(migration), shard.key, db_alias, attempt)
     return False
@@ -143,7 +143,7 @@ def watch(key: str, db_alias: str, attempt: str, due_at: str = "") -> None:
             extra=get_fields(shard, db_alias, "lost"),
         )
         _enqueue(backend, shard, db_alias, f"found {now:%Y-%m-%dT%H:%M:%S}")
-        run_write(db_alias, partial(recorder.note_enqueued, shard, db_alias))
+        run_write(db_alias, partial(recorder.ShardRecorder(db_alias).record_enqueued, shard))
 
 
 def _make_nameless(key: str, backend: str) -> BaseMigration:

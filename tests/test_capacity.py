@@ -53,8 +53,8 @@ def test_a_heartbeat_without_a_connection_is_told(settings, caplog, one_connecti
     settings.MASSMIGRATION_LEASE_SECONDS = 0.3
     attempt = uuid.uuid4()
     shard = MigrationShard(id="one", attempt_uuid=attempt, key="testapp:0001_x", kind="range")
-    recorder.add_shards([shard], "postgres")
-    assert recorder.claim_shard(shard, "postgres", "worker", 0.3, None)
+    recorder.ShardMaker("postgres").add_shards([shard])
+    assert recorder.ShardRecorder("postgres").claim(shard, "worker", 0.3, None)
     with Heartbeat(shard, "postgres"):
         deadline = time.monotonic() + 10
         while SENTENCE not in caplog.text and time.monotonic() < deadline:

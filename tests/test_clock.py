@@ -90,7 +90,7 @@ def test_a_place_is_free_again_whose_lease_lies_too_far_ahead(migration, db_alia
     migration.max_workers = 1
     dead = claim_range(migration, db_alias, "dead")
     other = MigrationShard(id="other", attempt_uuid=dead.attempt_uuid, key=dead.key, kind="range", number=1)
-    recorder.add_shards([other], db_alias)
+    recorder.ShardMaker(db_alias).add_shards([other])
     assert not claim(get_stored(other, db_alias), migration, db_alias, "alive")
     set_clocks_back(db_alias, HOUR)
     assert claim(get_stored(other, db_alias), migration, db_alias, "alive")
@@ -116,9 +116,9 @@ def test_machines_whose_clocks_differ_agree_by_the_databases_clock(migration, db
             stored = get_stored(shard, db_alias)
             assert is_live(stored)
             assert not is_claimable(stored)
-            assert recorder.renew_lease(shard.pk, shard.fence, db_alias, 30)
+            assert recorder.ShardRecorder(db_alias).renew_lease(shard.pk, shard.fence, 30)
             assert abs(get_stored(shard, db_alias).lease_until / 1000 - right() - 30) < 10
-    recorder.renew_lease(shard.pk, shard.fence, db_alias, -1)
+    recorder.ShardRecorder(db_alias).renew_lease(shard.pk, shard.fence, -1)
     assert is_claimable(get_stored(shard, db_alias))
 
 

@@ -310,7 +310,7 @@ def test_the_finish_shard_is_made_once_however_many_see_that_it_is_due(db_alias)
     attempt_uuid = start(migration, db_alias)
     shard = claim_range(migration, db_alias)
     assert make_finish_if_due(migration, db_alias, attempt_uuid) is None
-    run_write(db_alias, lambda: recorder.advance_shard(shard, db_alias, status="done"))
+    run_write(db_alias, lambda: recorder.ShardRecorder(db_alias).advance(shard, status="done"))
     in_threads(*[lambda: make_finish_if_due(migration, db_alias, attempt_uuid)] * 4)
     assert MigrationShard.objects.using(db_alias).filter(kind="finish").count() == 1
 
@@ -324,9 +324,9 @@ def test_a_planning_that_is_done_twice_makes_nothing_twice(db_alias):
     attempt_uuid = start(migration, db_alias)
     (plan,) = recorder.get_shards(attempt_uuid, db_alias)
     late = recorder.get_shard(plan.pk, db_alias)
-    run_write(db_alias, lambda: recorder.claim_shard(late, db_alias, "late", 0.01, None))
+    run_write(db_alias, lambda: recorder.ShardRecorder(db_alias).claim(late, "late", 0.01, None))
     second = recorder.get_shard(plan.pk, db_alias)
-    run_write(db_alias, lambda: recorder.claim_shard(second, db_alias, "second", 30, None))
+    run_write(db_alias, lambda: recorder.ShardRecorder(db_alias).claim(second, "second", 30, None))
     assert Slice(second, migration, db_alias).run() == "done"
     assert Slice(late, migration, db_alias).run() == LOST
     assert MigrationShard.objects.using(db_alias).filter(kind="range").count() == 3

@@ -229,10 +229,10 @@ def test_a_local_process_does_not_take_a_run_from_the_version_that_replaced_its_
     former = {get_hash(attempt_uuid, db_alias): {"by": versions.WORKER, "at": 0}}
     recorder.update_attempt(attempt_uuid, db_alias, source_hash="f" * 64, former_hashes=former)
     plan = recorder.get_shards(attempt_uuid, db_alias)[0]
-    assert recorder.claim_shard(plan, db_alias, "a worker of the other version", 30, None)
+    assert recorder.ShardRecorder(db_alias).claim(plan, "a worker of the other version", 30, None)
     with pytest.raises(VersionReplaced):
         worker.work(api.get_migration(KEY), db_alias, attempt_uuid)
-    recorder.update_held(plan, db_alias, status="ready", lease_expires_at=None)
+    recorder.ShardRecorder(db_alias).keep(plan, status="ready", lease_expires_at=None)
     worker.work(api.get_migration(KEY), db_alias, attempt_uuid)
     assert count_visits(db_alias, 1) == ROWS
 

@@ -169,7 +169,7 @@ def test_a_watch_does_not_enqueue_what_was_enqueued_a_moment_ago(begin, queue, d
 def test_a_shard_whose_worker_died_is_enqueued_again_when_its_lease_ends(begin, queue, db_alias):
     attempt_uuid = begin()
     dead = get_ranges(attempt_uuid, db_alias)[0]
-    assert recorder.claim_shard(dead, db_alias, "dead worker", 30, None)
+    assert recorder.ShardRecorder(db_alias).claim(dead, "dead worker", 30, None)
     queue.waiting[:] = [one for one in queue.waiting if dead.pk not in one[1]]
     recorder.update_attempt(attempt_uuid, db_alias, watch_due_at=timezone.now())
     tasks.watch(KEY, db_alias, str(attempt_uuid))
@@ -302,8 +302,8 @@ def test_on_a_queue_that_delivers_one_task_at_a_time_tasks_do_not_multiply(begin
     attempt_uuid = begin()
     shard = get_ranges(attempt_uuid, db_alias)[0]
     turn_clock(attempt_uuid, db_alias, 300)
-    assert recorder.claim_shard(shard, db_alias, "a worker", 30, None)
-    recorder.advance_shard(shard, db_alias, last_progress_at=timezone.now())
+    assert recorder.ShardRecorder(db_alias).claim(shard, "a worker", 30, None)
+    recorder.ShardRecorder(db_alias).advance(shard, last_progress_at=timezone.now())
     release(shard, db_alias)
     waiting = get_waiting(queue, RUN_SHARD)
     tasks.watch(KEY, db_alias, str(attempt_uuid))
@@ -443,7 +443,7 @@ def test_a_shard_that_was_turned_away_gets_the_next_free_place(begin, choosy_que
     deliver(choosy_queue, RUN_SHARD, 1)
     *_, one, other = get_ranges(attempt_uuid, db_alias)
     for shard in (one, other):  # as by tasks that the watch had sent
-        assert recorder.claim_shard(shard, db_alias, "quick worker", 30, None)
+        assert recorder.ShardRecorder(db_alias).claim(shard, "quick worker", 30, None)
     deliver(choosy_queue, RUN_SHARD, len(get_waiting(choosy_queue, RUN_SHARD)))
     turned_away = [shard.pk for shard in get_ranges(attempt_uuid, db_alias) if shard.status == MigrationShard.READY]
     assert turned_away
@@ -457,7 +457,7 @@ def test_a_shard_that_was_turned_away_gets_the_next_free_place(begin, choosy_que
 def test_a_shard_that_rests_keeps_no_other_from_its_place(begin, queue, db_alias):
     attempt_uuid = begin("max_workers = 1")
     first, second, *_ = get_ranges(attempt_uuid, db_alias)
-    assert recorder.claim_shard(first, db_alias, "tired worker", 30, None)
+    assert recorder.ShardRecorder(db_alias).claim(first, "tired worker", 30, None)
     release(first, db_alias, rest_seconds=3600)
     lose_tasks(queue)
     tasks.run_shard(second.pk, db_alias)

@@ -17,6 +17,7 @@ from massmigration.engine.failures import check_transaction, is_passing
 from massmigration.engine.growth import RowsAhead, forgive
 from massmigration.engine.isolation import Isolation, ObjectFailed
 from massmigration.engine.kinds.processor import Batch, Processor, Written
+from massmigration.engine.leaving import Rest
 from massmigration.engine.lines import get_fields, note_repeat
 from massmigration.engine.pacing import Pacer
 from massmigration.engine.refusals import FinishRefused
@@ -46,6 +47,7 @@ class BatchRunner:
         self.processor = processor
         self.shard = shard
         self.db_alias = processor.db_alias
+        self._recorder = recorder.ShardRecorder(self.db_alias)
         self.pacer: Pacer = processor.make_pacer(shard)
         self._batch: Batch | None = None
         self._limit, self._is_authors_error = 0, False
@@ -62,6 +64,7 @@ class BatchRunner:
         Raises:
             FenceLost: The shard is another worker's; nothing was written.
             RetryLater: The author asks for a rest; nothing was written.
+            Rest: A row is in use, or a transient error lasts; nothing was written.
             ObjectFailed: An object failed, alone and twice; what came before it is done.
             InvalidDefinition: The definition cannot be worked at all.
         """
@@ -73,7 +76,7 @@ class BatchRunner:
             self._batch = None
             try:
                 return self._attempt()
-            except RetryLater:
+            except (RetryLater, Rest):
                 if not self._isolation.make_room(self._batch):
                     self._shrink()
                     raise
@@ -115,7 +118,7 @@ class BatchRunner:
                 logger.debug("%s: rows changed meanwhile are visited again", self.shard.key)
         else:  # nobody can be kept from writing there: fewer rows, and for one of them a calmer moment
             if limit == 1:
-                raise RetryLater(1, "a row that the site keeps changing")
+                raise Rest(1, "a row that the site keeps changing")
             self._isolation.limit = limit // 2
             return True
         self.processor.insists = False
@@ -173,14 +176,14 @@ class BatchRunner:
         if batch.callbacks is not None:
             batch.callbacks.register()
         if processor.work_alias == self.db_alias:
-            recorder.advance_shard(self.shard, self.db_alias, **fields)
+            self._recorder.advance(self.shard, **fields)
         return batch, fields
 
     def _note_advance(self, fields: dict[str, Any], *, is_written: bool) -> None:
         if not is_written:
             # What was saved before, or in another database, has no common commit with the cursor: a crash here repeats
             # the batch, but loses nothing. While others are in the way, only the cursor is written again.
-            run_write(self.db_alias, lambda: recorder.advance_shard(self.shard, self.db_alias, **fields))
+            run_write(self.db_alias, lambda: self._recorder.advance(self.shard, **fields))
         for name, value in fields.items():
             setattr(self.shard, name, value)
 
@@ -188,7 +191,7 @@ class BatchRunner:
         """Count after the commit what still matches: within a transaction a document store refuses to look for it."""
         left = self.processor.count_left(batch, self.shard)
         if left:  # once in a shard: with a number that is known, nobody counts again
-            run_write(self.db_alias, lambda: recorder.update_held(self.shard, self.db_alias, left_matching=left))
+            run_write(self.db_alias, lambda: self._recorder.keep(self.shard, left_matching=left))
             self.shard.left_matching = left
 
     def _operate_before(self, batch: Batch) -> None:
@@ -250,7 +253,7 @@ class BatchRunner:
         except FinishRefused:
             run_write(
                 self.db_alias,
-                lambda: recorder.update_held(self.shard, self.db_alias, extension=forgive(ahead.extension)),
+                lambda: self._recorder.keep(self.shard, extension=forgive(ahead.extension)),
             )
             raise
 
@@ -289,7 +292,7 @@ class BatchRunner:
         def write() -> None:
             failed.failure.is_passed = True
             recorder.keep_failure(failed.failure, self.db_alias)
-            recorder.advance_shard(self.shard, self.db_alias, cursor=failed.cursor, takeovers=takeovers)
+            self._recorder.advance(self.shard, cursor=failed.cursor, takeovers=takeovers)
 
         try:
             run_write(self.db_alias, write)

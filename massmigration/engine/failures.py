@@ -11,7 +11,6 @@ from django.db import connections
 from massmigration.databases.redaction import cut, format_traceback, get_message
 from massmigration.databases.transactions import is_transient
 from massmigration.definitions.base import BaseMigration
-from massmigration.exceptions import RetryLater
 from massmigration.models import MigrationFailure, MigrationShard
 
 RESTS: Final = 8
@@ -20,10 +19,6 @@ RESTS: Final = 8
 
 MESSAGE_LIMIT: Final = 2_000
 TRACEBACK_LIMIT: Final = 20_000
-
-
-class CountedRest(RetryLater):
-    """A rest without progress: the shard remembers how many there were in a row."""
 
 
 class SwallowedDatabaseError(Exception):

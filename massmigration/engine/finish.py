@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from typing import Any, Final
 
-from django.utils import timezone
-
 from massmigration import recorder, states
-from massmigration.databases import clock
 from massmigration.databases.redaction import describe
 from massmigration.databases.transactions import is_transient, run_write
 from massmigration.definitions.base import BaseMigration, WorkedMigration
 from massmigration.engine.accepted import describe_accepted
 from massmigration.engine.kinds import get_kind
+from massmigration.engine.leaving import Rest, Stopped
 from massmigration.engine.methods import check_result
 from massmigration.engine.refusals import FinishRefused
-from massmigration.engine.sharding import Part
-from massmigration.exceptions import FenceLost, RetryLater
+from massmigration.exceptions import RetryLater
 from massmigration.models import MigrationShard
 from massmigration.recorder import Author
 
@@ -44,14 +40,8 @@ def make_finish_if_due(migration: BaseMigration, db_alias: str, attempt_uuid: uu
     finish_id = MigrationShard.make_id(attempt_uuid, MigrationShard.FINISH, pass_number)
     if any(shard.pk == finish_id for shard in shards):
         return None
-    finish = MigrationShard(
-        id=finish_id,
-        attempt_uuid=attempt_uuid,
-        key=migration.key,
-        kind=MigrationShard.FINISH,
-        pass_number=pass_number,
-    )
-    run_write(db_alias, lambda: recorder.add_shards([finish], db_alias))
+    maker = recorder.ShardMaker(db_alias)
+    run_write(db_alias, lambda: maker.add_finish(attempt_uuid, migration.key, pass_number))
     return finish_id
 
 
@@ -66,14 +56,15 @@ def run_finish(shard: MigrationShard, migration: BaseMigration, db_alias: str, a
 
     Raises:
         FinishRefused: Something is missing; the sentence says what.
-        RetryLater: Some ranges are open again.
+        Rest: Some ranges are open again.
         FenceLost: Another worker does it.
+        Stopped: The run was paused or cancelled meanwhile.
     """
     ranges = [
         other for other in recorder.get_shards(shard.attempt_uuid, db_alias) if other.kind == MigrationShard.RANGE
     ]
     if any(other.status != MigrationShard.DONE for other in ranges):  # a retry opened some again
-        raise RetryLater(REST_SECONDS, "the last key ranges")
+        raise Rest(REST_SECONDS, "the last key ranges")
     open_count = recorder.count_open_failures(shard.attempt_uuid, db_alias)
     if open_count:
         raise FinishRefused(
@@ -84,7 +75,8 @@ def run_finish(shard: MigrationShard, migration: BaseMigration, db_alias: str, a
     kind = get_kind(migration)
     parts, warning = kind.find_next_pass(shard, ranges, db_alias)
     if parts:
-        _write_end(shard, db_alias, lambda: recorder.add_shards(_make_ranges(shard, parts), db_alias))
+        maker, number = recorder.ShardMaker(db_alias), shard.pass_number + 1
+        _write_end(shard, db_alias, lambda: maker.add_ranges(shard.attempt_uuid, shard.key, parts, number))
         return
     _verify(kind.migration, db_alias)
     processed = sum(other.processed for other in ranges)
@@ -99,7 +91,7 @@ def run_finish(shard: MigrationShard, migration: BaseMigration, db_alias: str, a
     def apply() -> None:
         recorder.keep_totals(shard.attempt_uuid, db_alias, warning=warning)
         if not recorder.move(shard.key, db_alias, "finish", author, of_attempt=shard.attempt_uuid, detail=warning):
-            raise FenceLost(f"{shard.key} was paused or cancelled while it was about to finish.", key=shard.key)
+            raise Stopped(f"{shard.key} was paused or cancelled at its end.")
 
     _write_end(shard, db_alias, apply)
 
@@ -107,34 +99,9 @@ def run_finish(shard: MigrationShard, migration: BaseMigration, db_alias: str, a
 def _write_end(shard: MigrationShard, db_alias: str, write: Any) -> None:
     def write_both() -> None:
         write()
-        recorder.advance_shard(
-            shard,
-            db_alias,
-            status=MigrationShard.DONE,
-            worker="",
-            **clock.NO_LEASE,
-            finished_at=timezone.now(),
-        )
+        recorder.ShardRecorder(db_alias).finish_shard(shard)
 
     run_write(db_alias, write_both)
-
-
-def _make_ranges(shard: MigrationShard, parts: Sequence[Part]) -> list[MigrationShard]:
-    """Return the shards of the pass after the one that a finish shard ends."""
-    return [
-        MigrationShard(
-            id=MigrationShard.make_id(shard.attempt_uuid, MigrationShard.RANGE, shard.pass_number + 1, number),
-            attempt_uuid=shard.attempt_uuid,
-            key=shard.key,
-            kind=MigrationShard.RANGE,
-            pass_number=shard.pass_number + 1,
-            number=number,
-            lower=part.lower,
-            upper=part.upper,
-            extension=part.extension,
-        )
-        for number, part in enumerate(parts)
-    ]
 
 
 def _verify(migration: WorkedMigration, db_alias: str) -> None:

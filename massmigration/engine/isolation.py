@@ -6,8 +6,9 @@ import random
 from typing import Final
 
 from massmigration.databases.redaction import cut, describe
-from massmigration.engine.failures import RESTS, CountedRest, get_repr, is_passing, make_failure
+from massmigration.engine.failures import RESTS, get_repr, is_passing, make_failure
 from massmigration.engine.kinds.processor import Batch, Processor
+from massmigration.engine.leaving import CountedRest
 from massmigration.engine.pacing import Pacer
 from massmigration.engine.takeovers import SINGLES_AFTER, is_found, is_searching, make_error
 from massmigration.exceptions import InvalidDefinition

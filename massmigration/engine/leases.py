@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from types import TracebackType
 from typing import Final
 
@@ -92,7 +91,7 @@ def claim(
 
     def take() -> MigrationShard | None:
         taken = copy.copy(shard)  # if this is rolled back and repeated, it has to begin with what was read
-        is_taken = recorder.claim_shard(taken, db_alias, worker, conf.lease_seconds, bound, pattern)
+        is_taken = recorder.ShardRecorder(db_alias).claim(taken, worker, conf.lease_seconds, bound, pattern)
         return taken if is_taken else None
 
     taken = _take_unless_moved(shard, db_alias, take) if is_document_store(db_alias) else run_write(db_alias, take)
@@ -143,23 +142,11 @@ def release(
         rests: How often it has rested in a row for trouble that passes; None: as often as before.
         is_loss: Whether this worker counts as lost.
     """
-    loss = {"takeovers": (shard.takeovers or 0) + 1} if is_loss else {}
-    not_before = timezone.now() + timedelta(seconds=rest_seconds) if rest_seconds else None
     try:
         run_write(
             db_alias,
-            lambda: recorder.update_held(
-                shard,
-                db_alias,
-                status=MigrationShard.READY,
-                worker="",
-                **clock.NO_LEASE,
-                not_before=not_before,
-                enqueued_at=timezone.now(),
-                waiting_for=waiting_for[:255],
-                retries=shard.retries if rests is None else rests,
-                batch_size=shard.batch_size,
-                **loss,
+            lambda: recorder.ShardRecorder(db_alias).release_shard(
+                shard, rest_seconds=rest_seconds, waiting_for=waiting_for, rests=rests, is_loss=is_loss
             ),
         )
     except FenceLost:
@@ -203,6 +190,7 @@ class Heartbeat:
         self._shard = shard  # its worker notes there what each batch has renewed
         self._shard_id, self._fence, self._alias = shard.pk, shard.fence, db_alias
         self._lease_seconds = conf.lease_seconds
+        self._recorder = recorder.ShardRecorder(db_alias)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="massmigration-heartbeat", daemon=True)
 
@@ -228,7 +216,7 @@ class Heartbeat:
                 if rest is not None and rest > self._lease_seconds * 0.75:
                     continue  # a batch has just renewed it, and the next may be about to
                 try:
-                    if not recorder.renew_lease(self._shard_id, self._fence, self._alias, self._lease_seconds):
+                    if not self._recorder.renew_lease(self._shard_id, self._fence, self._lease_seconds):
                         return
                 except Exception as error:  # the next beat may pass; the fence keeps us safe if none does
                     said = describe(error)

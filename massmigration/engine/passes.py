@@ -11,9 +11,10 @@ from massmigration.definitions.base import QuerysetMigration
 from massmigration.engine.accepted import count_accepted
 from massmigration.engine.querysets import Table
 from massmigration.engine.refusals import FinishRefused
-from massmigration.engine.sharding import Part, plan_pass
+from massmigration.engine.sharding import plan_pass
 from massmigration.engine.tables import is_until_empty
 from massmigration.models import MigrationShard
+from massmigration.recorder import Part
 
 MAX_PASSES: Final = 5
 """The maximum number of passes over a table; a site that keeps making rows has to be fixed first."""

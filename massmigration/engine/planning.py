@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from django.utils import timezone
-
 from massmigration import record_cache, recorder, states
 from massmigration.conf import conf
-from massmigration.databases import clock
 from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration, launching_attempt
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.kinds.base import Kind
+from massmigration.engine.leaving import Rest, Stopped
 from massmigration.engine.methods import call
-from massmigration.engine.sharding import Part
-from massmigration.exceptions import FenceLost, RetryLater
 from massmigration.models import MigrationShard
-from massmigration.recorder import Author
+from massmigration.recorder import Author, Part
 
 TURN_SECONDS: Final = 5.0
 """How often a migration looks whether it is its turn."""
@@ -27,22 +23,17 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
     """Make the range shards of an attempt and move its record to RUNNING, in one transaction.
 
     Args:
-        shard: The shard of kind plan, held by this worker.
+        shard: The plan shard, held by this worker.
         migration: The definition; if its author does all the work in ``launch()``, that is called instead.
         db_alias: The database.
         author: The worker.
 
     Raises:
         FenceLost: Another worker planned; nothing was written.
-        RetryLater: Too many others run; nothing was written.
+        Stopped: The run was paused or cancelled before its ``launch()``.
+        Rest: Too many others run; nothing was written.
     """
     _await_turn(shard, db_alias)
-    done = {
-        "status": MigrationShard.DONE,
-        "worker": "",
-        **clock.NO_LEASE,
-        "finished_at": timezone.now(),
-    }
     kind = get_kind(migration)
     if kind.is_launched:
         run_write(db_alias, lambda: _begin(shard, kind, db_alias, author))
@@ -51,28 +42,13 @@ def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, aut
             call(migration, "launch", db_alias)
         finally:
             launching_attempt.reset(token)
-        run_write(db_alias, lambda: recorder.advance_shard(shard, db_alias, **done))
+        run_write(db_alias, lambda: recorder.ShardRecorder(db_alias).finish_shard(shard))
         return
     parts, about = _plan(kind, db_alias)
-    shards = [
-        MigrationShard(
-            id=MigrationShard.make_id(shard.attempt_uuid, MigrationShard.RANGE, 1, number),
-            attempt_uuid=shard.attempt_uuid,
-            key=shard.key,
-            kind=MigrationShard.RANGE,
-            number=number,
-            lower=part.lower,
-            upper=part.upper,
-            payload=part.payload,
-            extension=part.extension,
-            total=part.total,
-        )
-        for number, part in enumerate(parts)
-    ]
 
     def write() -> None:
-        recorder.advance_shard(shard, db_alias, **done)
-        recorder.add_shards(shards, db_alias)
+        recorder.ShardRecorder(db_alias).finish_shard(shard)
+        recorder.ShardMaker(db_alias).add_ranges(shard.attempt_uuid, shard.key, parts)
         recorder.update_attempt(shard.attempt_uuid, db_alias, **about)
         _move(shard, db_alias, author)
 
@@ -97,19 +73,19 @@ def _move(shard: MigrationShard, db_alias: str, author: Author) -> None:
 
 
 def _await_turn(shard: MigrationShard, db_alias: str, *, lock: bool = False) -> None:
-    """Raise RetryLater while as many others run as ``MASSMIGRATION_MAX_RUNNING`` allows."""
+    """Raise Rest while as many others run as ``MASSMIGRATION_MAX_RUNNING`` allows."""
     allowed = conf.max_running
     if not allowed:
         return
     others = [key for key in recorder.get_running(db_alias, lock=lock) if key != shard.key]
     if len(others) >= allowed:
-        raise RetryLater(TURN_SECONDS, f"its turn, behind {' and '.join(others)}")
+        raise Rest(TURN_SECONDS, f"its turn, behind {' and '.join(others)}")
 
 
 def _begin(shard: MigrationShard, kind: Kind, db_alias: str, author: Author) -> None:
-    """Move the record to RUNNING, or raise FenceLost if it was paused or cancelled a moment ago."""
+    """Move the record to RUNNING, or raise Stopped if it was paused or cancelled a moment ago."""
     recorder.update_attempt(shard.attempt_uuid, db_alias, planned_for=kind.get_purpose(db_alias))
     _move(shard, db_alias, author)
     standing = record_cache.read_standing(shard.key, db_alias)
     if standing.status not in states.ACTIVE or standing.attempt_uuid != shard.attempt_uuid:
-        raise FenceLost(f"{shard.key} was stopped before its launch().", key=shard.key)
+        raise Stopped(f"{shard.key} was stopped before its launch().")

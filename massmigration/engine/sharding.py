@@ -16,11 +16,12 @@ from massmigration.databases.documents.ranges import find_stored_bounds, find_st
 from massmigration.databases.keyfilters import get_key_fields
 from massmigration.databases.transactions import is_document_store, run_write
 from massmigration.definitions.base import QuerysetMigration
-from massmigration.engine.growth import Extension, note_end
+from massmigration.engine.growth import note_end
 from massmigration.engine.leases import is_live
 from massmigration.engine.querysets import KeyRange, Table
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationShard
+from massmigration.recorder import Part
 
 ROWS_PER_SHARD: Final = 2_000
 """Fewer rows than this are not worth a shard of their own."""
@@ -30,16 +31,6 @@ SAMPLE_LIMIT: Final = 2_000_000
 
 STEPS: Final = (200_000, 50_000, 10_000, 2_000)
 """How far ahead of a cursor a range of keys that cannot be computed is cut; the first that lies within it."""
-
-
-class Part(NamedTuple):
-    """A range of encoded keys, or an author's shard."""
-
-    lower: str | None
-    upper: str | None
-    payload: Any
-    total: int | None
-    extension: Extension | None = None
 
 
 class Plan(NamedTuple):
@@ -79,7 +70,7 @@ def plan_ranges(migration: QuerysetMigration, table: Table) -> list[Part]:
         keys = _find_bounds(table, wanted, rows)
     bounds = [table.codec.encode(key) for key in keys]
     lowers, uppers = [None, *bounds], [*bounds, None]
-    return [Part(lower, upper, None, None) for lower, upper in zip(lowers, uppers, strict=True)]
+    return [Part(lower, upper) for lower, upper in zip(lowers, uppers, strict=True)]
 
 
 def split_largest(table: Table, shards: Sequence[MigrationShard]) -> MigrationShard | None:
@@ -107,7 +98,7 @@ def split_largest(table: Table, shards: Sequence[MigrationShard]) -> MigrationSh
     ]
     number, cut_at = max(same_pass) + 1, table.codec.encode(middle)
     try:
-        return run_write(db_alias, lambda: recorder.split_shard(shard, db_alias, cut_at, number))
+        return run_write(db_alias, lambda: recorder.ShardMaker(db_alias).split_shard(shard, cut_at, number))
     except IntegrityError:  # another idle worker took this number a moment ago
         return None
 

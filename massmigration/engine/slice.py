@@ -9,11 +9,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from django.db import connections
-from django.utils import timezone
 
 from massmigration import logs, record_cache, recorder, states
 from massmigration.conf import conf
-from massmigration.databases import clock
 from massmigration.databases.redaction import describe
 from massmigration.databases.transactions import is_document_store, is_transient, run_write
 from massmigration.definitions.base import BaseMigration, make_own
@@ -21,12 +19,12 @@ from massmigration.engine.accepted import stays_accepted
 from massmigration.engine.attributes import check_attributes
 from massmigration.engine.batch import BatchRunner
 from massmigration.engine.breaker import Breaker
-from massmigration.engine.failures import CountedRest
 from massmigration.engine.finish import run_finish
 from massmigration.engine.isolation import ObjectFailed
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.kinds.processor import Processor
 from massmigration.engine.leases import Heartbeat, release
+from massmigration.engine.leaving import CountedRest, Rest, Stopped
 from massmigration.engine.lines import SliceLines, get_fields, note_takeover
 from massmigration.engine.planning import run_plan
 from massmigration.engine.refusals import FinishRefused
@@ -77,6 +75,7 @@ class Slice:
         self.shard = shard
         self.migration = migration
         self.db_alias = db_alias
+        self._recorder = recorder.ShardRecorder(db_alias)
         self.author = Author(shard.worker, "worker", sender=type(migration))
         self._seconds = conf.slice_seconds if seconds is None else min(seconds, conf.slice_seconds)
         self._process_stops = should_stop
@@ -123,10 +122,10 @@ class Slice:
                     run_finish(self.shard, self.migration, self.db_alias, self.author)
                     return DONE, {}
                 return self._run_range(), {}
-        except FenceLost as lost:
+        except (FenceLost, Stopped) as lost:
             release(self.shard, self.db_alias)  # if it is still ours, because the record was paused
             return LOST, {"detail": str(lost)}
-        except RetryLater as rest:
+        except (RetryLater, Rest) as rest:
             return self._rest(rest)
         except FinishRefused as refusal:
             return self._fail(refusal.reason, str(refusal), refusal.__cause__ or refusal), {}
@@ -142,7 +141,7 @@ class Slice:
                 raise
             return self._fail(states.OPERATION_ERROR, describe(error), error), {}
 
-    def _rest(self, rest: RetryLater) -> tuple[str, dict[str, Any]]:
+    def _rest(self, rest: RetryLater | Rest) -> tuple[str, dict[str, Any]]:
         shortest = DOCUMENT_REST_SECONDS if is_document_store(self.db_alias) else SHORTEST_REST_SECONDS
         try:
             seconds = max(check_rest(rest.seconds), shortest)
@@ -213,18 +212,7 @@ class Slice:
         return standing.status not in states.ACTIVE or standing.attempt_uuid != self.shard.attempt_uuid
 
     def _end(self) -> None:
-        run_write(
-            self.db_alias,
-            lambda: recorder.update_held(
-                self.shard,
-                self.db_alias,
-                status=MigrationShard.DONE,
-                worker="",
-                **clock.NO_LEASE,
-                takeovers=0,
-                finished_at=timezone.now(),
-            ),
-        )
+        run_write(self.db_alias, lambda: self._recorder.finish_shard(self.shard))
 
     def _count_open(self) -> int:
         return recorder.count_open_failures(self.shard.attempt_uuid, self.db_alias)
@@ -233,7 +221,7 @@ class Slice:
         about = get_fields(self.shard, self.db_alias, "fail", object_key=failure.object_key if failure else None)
 
         def write() -> None:
-            recorder.update_held(self.shard, self.db_alias, status=MigrationShard.FAILED, worker="", **clock.NO_LEASE)
+            self._recorder.fail_shard(self.shard)
             if failure is not None:
                 recorder.keep_failure(failure, self.db_alias)
             if not recorder.move(
@@ -247,16 +235,16 @@ class Slice:
                 error=sentence,
                 cause=logs.Cause(error, about["json_fields"]),
             ):
-                raise FenceLost(f"{self.shard.key} was stopped before it failed.", key=self.shard.key)
+                raise Stopped(f"{self.shard.key} was stopped before it failed.")
             if reason == states.FAILURES_OPEN and not self._count_open():
-                raise RetryLater(0, "its end, since the last failure was accepted meanwhile")
+                raise Rest(0, "its end, since the last failure was accepted meanwhile")
 
         try:
             run_write(self.db_alias, write)
-        except FenceLost:  # paused, cancelled or failed already: whoever goes on meets the object again
+        except (FenceLost, Stopped):  # paused, cancelled or failed already: whoever goes on meets the object again
             release(self.shard, self.db_alias)
             return LOST
-        except RetryLater:
+        except Rest:
             release(self.shard, self.db_alias)
             return RESTING
         return FAILED

@@ -15,7 +15,7 @@ from massmigration.engine import versions
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.fitting import check_fits
 from massmigration.engine.kinds import get_kind
-from massmigration.exceptions import AcceptRefused, FenceLost
+from massmigration.exceptions import AcceptRefused
 from massmigration.executor.launch import launch_after_commit
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
 from massmigration.recorder import Author, FailureFilter, Seen
@@ -23,7 +23,6 @@ from massmigration.recorder.acceptances import (
     lock_record,
     mark_failures_accepted,
     mark_selected_accepted,
-    pass_by,
 )
 from massmigration.recorder.conditional import DOCUMENT_LIMIT
 from massmigration.recorder.failures import ACCEPTABLE, OPEN, get_failures, select_failures
@@ -182,8 +181,12 @@ class _Part:
             if failure.is_passed or shard is None or shard.pk in passed:
                 continue
             cursor = get_kind(self.migration).get_cursor_after(failure.object_key or "", shard)
-            if not pass_by(shard, cursor, self.db_alias):
-                raise FenceLost(f"Shard {shard.pk} was moved meanwhile. Accept again.", key=shard.key)
+            if not recorder.skip_object(shard, cursor, self.db_alias):
+                raise AcceptRefused(
+                    f"Shard {shard.pk} was changed meanwhile, so nothing was accepted. Look at it again, then decide.",
+                    key=shard.key,
+                    db_alias=self.db_alias,
+                )
             passed.add(shard.pk)
         return passed
 

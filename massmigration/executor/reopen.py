@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from django.db.models import Q
@@ -34,7 +34,7 @@ def open_failed(
     """
     assert record.attempt_uuid is not None
     if is_document_store(db_alias):
-        _open_failures(shards, _get_open(record.attempt_uuid, db_alias), db_alias)
+        _open_part(migration, shards, _get_open(record.attempt_uuid, db_alias), db_alias)
     else:
         _open_all(migration, record.attempt_uuid, shards, db_alias)
     if get_kind(migration).is_launched:
@@ -65,7 +65,7 @@ def open_in_parts(migration: BaseMigration, db_alias: str) -> None:
         if len(failures) <= DOCUMENT_LIMIT // 2:
             return False
         shards = recorder.get_shards(record.attempt_uuid, db_alias)
-        _open_failures(shards, failures[: DOCUMENT_LIMIT // 2], db_alias)
+        _open_part(migration, shards, failures[: DOCUMENT_LIMIT // 2], db_alias)
         return True
 
     while run_write(db_alias, open_part):
@@ -79,93 +79,74 @@ def _get_open(attempt_uuid: uuid.UUID, db_alias: str) -> list[MigrationFailure]:
 def _open_all(
     migration: BaseMigration, attempt_uuid: uuid.UUID, shards: Sequence[MigrationShard], db_alias: str
 ) -> None:
-    """Close all open failures; those that the cursors have passed get shards of their own, with some keys in each.
-
-    Failures are read a page at a time, in the order of their shards, because what an author's ``get_items`` is given
-    is the shard's. Rows of a queryset need no shard to be found again.
-    """
-    by_id, finds_by_key = {shard.pk: shard for shard in shards}, get_kind(migration).finds_by_key
-    new = _Maker(attempt_uuid, shards, db_alias)
-    rows = select_failures(attempt_uuid, db_alias, OPEN).filter(is_passed=True, object_key__isnull=False)
-    rows = rows.order_by("shard_id", "pk")
-    last: tuple[str, str] | None = None
-    while True:
-        rest = rows if last is None else rows.filter(Q(shard_id=last[0], pk__gt=last[1]) | Q(shard_id__gt=last[0]))
-        page = list(rest.values_list("shard_id", "pk", "object_key")[:PAGE])
-        for shard_id, _, object_key in page:
-            payload: dict[str, Any] = {}
-            if not finds_by_key:
-                if shard_id not in by_id:
-                    continue
-                payload = {**(by_id[shard_id].payload or {})}
-                payload.pop("keys", None)
-            new.add(payload, str(object_key))
-        if len(page) < PAGE:
-            break
-        last = page[-1][:2]
-    new.store()
+    """Close all open failures; those of objects that were skipped get shards, which are stored one by one."""
+    for number, payload in enumerate(_list_keys(migration, shards, _read_skipped(attempt_uuid, db_alias))):
+        _add_lists(attempt_uuid, shards, [payload], db_alias, number)
     mark_open_retried(attempt_uuid, db_alias)
 
 
-class _Maker:
-    """Makes the shards of a retry."""
-
-    def __init__(self, attempt_uuid: uuid.UUID, shards: Sequence[MigrationShard], db_alias: str) -> None:
-        self._attempt_uuid, self._key, self._db_alias = attempt_uuid, shards[0].key if shards else "", db_alias
-        self._pass_number = max((shard.pass_number for shard in shards), default=1)
-        ranges = (shard.number for shard in shards if shard.kind == MigrationShard.RANGE)
-        self._number = max(ranges, default=-1)
-        self._payload: dict[str, Any] = {}
-        self._keys: list[str] = []
-
-    def add(self, payload: dict[str, Any], object_key: str) -> None:
-        if len(self._keys) >= KEYS_PER_SHARD or payload != self._payload:
-            self.store()
-        self._payload = payload
-        self._keys.append(object_key)
-
-    def store(self) -> None:
-        if not self._keys:
-            return
-        self._number += 1
-        shard = MigrationShard(
-            # A split in flight may take the number.
-            id=f"{self._attempt_uuid.hex}-retry-{uuid.uuid4().hex[:12]}",
-            attempt_uuid=self._attempt_uuid,
-            key=self._key,
-            kind=MigrationShard.RANGE,
-            pass_number=self._pass_number,
-            number=self._number,
-            payload={**self._payload, "keys": self._keys},
-        )
-        recorder.add_shards([shard], self._db_alias)
-        self._keys = []
-
-
-def _open_failures(shards: Sequence[MigrationShard], failures: Sequence[MigrationFailure], db_alias: str) -> None:
-    """Close open failures; those that the cursors have passed get a shard of their own."""
-    by_id = {shard.pk: shard for shard in shards}
-    passed: dict[str, list[str]] = {}
-    for failure in failures:
-        if failure.object_key is not None and failure.is_passed and failure.shard_id in by_id:
-            passed.setdefault(failure.shard_id, []).append(failure.object_key)
-    pass_number = max((shard.pass_number for shard in shards), default=1)
-    number = max((shard.number for shard in shards if shard.kind == MigrationShard.RANGE), default=-1)
-    new = []
-    for shard_id, keys in passed.items():
-        number += 1
-        shard = by_id[shard_id]
-        new.append(
-            MigrationShard(
-                # A split in flight may take the number.
-                id=f"{shard.attempt_uuid.hex}-retry-{uuid.uuid4().hex[:12]}",
-                attempt_uuid=shard.attempt_uuid,
-                key=shard.key,
-                kind=MigrationShard.RANGE,
-                pass_number=pass_number,
-                number=number,
-                payload={**(shard.payload or {}), "keys": keys},
-            )
-        )
-    recorder.add_shards(new, db_alias)
+def _open_part(
+    migration: BaseMigration, shards: Sequence[MigrationShard], failures: Sequence[MigrationFailure], db_alias: str
+) -> None:
+    """Close some open failures; those of objects that were skipped get shards, which are stored together."""
+    skipped = [each for each in failures if each.is_passed and each.object_key is not None]
+    if skipped:
+        pairs = sorted((each.shard_id, str(each.object_key)) for each in skipped)
+        _add_lists(skipped[0].attempt_uuid, shards, _list_keys(migration, shards, pairs), db_alias)
     recorder.mark_failures_retried(failures, db_alias)
+
+
+def _read_skipped(attempt_uuid: uuid.UUID, db_alias: str) -> Iterator[tuple[str, str]]:
+    """Yield shard and object of each open failure whose object was skipped, a page at a time, sorted by shard."""
+    rows = select_failures(attempt_uuid, db_alias, OPEN).filter(is_passed=True, object_key__isnull=False)
+    rows = rows.order_by("shard_id", "pk")
+    page = list(rows.values_list("shard_id", "pk", "object_key")[:PAGE])
+    while page:
+        yield from ((shard_id, str(object_key)) for shard_id, _, object_key in page)
+        last_shard, last_pk, _ = page[-1]
+        rest = rows.filter(Q(shard_id=last_shard, pk__gt=last_pk) | Q(shard_id__gt=last_shard))
+        page = list(rest.values_list("shard_id", "pk", "object_key")[:PAGE]) if len(page) == PAGE else []
+
+
+def _list_keys(
+    migration: BaseMigration, shards: Sequence[MigrationShard], pairs: Iterable[tuple[str, str]]
+) -> Iterator[dict[str, Any]]:
+    """Yield what the shards of a retry are about, some keys in each.
+
+    Rows of a queryset need no shard to be found again; what an author's ``get_items`` is given is the shard's.
+
+    Args:
+        migration: The definition.
+        shards: All shards of the attempt.
+        pairs: Shard and object of each failure, sorted by shard.
+    """
+    by_id, finds_by_key = {shard.pk: shard for shard in shards}, get_kind(migration).finds_by_key
+    about: dict[str, Any] = {}
+    keys: list[str] = []
+    for shard_id, object_key in pairs:
+        shards_own: dict[str, Any] = {}
+        if not finds_by_key:
+            if shard_id not in by_id:
+                continue
+            shards_own = {name: value for name, value in (by_id[shard_id].payload or {}).items() if name != "keys"}
+        if keys and (len(keys) >= KEYS_PER_SHARD or shards_own != about):
+            yield {**about, "keys": keys}
+            keys = []
+        about = shards_own
+        keys.append(object_key)
+    if keys:
+        yield {**about, "keys": keys}
+
+
+def _add_lists(
+    attempt_uuid: uuid.UUID,
+    shards: Sequence[MigrationShard],
+    payloads: Iterable[dict[str, Any]],
+    db_alias: str,
+    offset: int = 0,
+) -> None:
+    numbers = [shard.number for shard in shards if shard.kind == MigrationShard.RANGE]
+    pass_number = max((shard.pass_number for shard in shards), default=1)
+    first_number = max(numbers, default=-1) + 1 + offset
+    key = shards[0].key if shards else ""
+    recorder.ShardMaker(db_alias).add_lists(attempt_uuid, key, payloads, pass_number, first_number)

@@ -19,7 +19,9 @@ from massmigration.recorder.failures import (
     keep_failure,
     mark_failures_retried,
 )
-from massmigration.recorder.freeing import free_shards, open_again
+from massmigration.recorder.freeing import free_shards, open_again, skip_object
+from massmigration.recorder.holding import ShardRecorder
+from massmigration.recorder.making import Part, ShardMaker
 from massmigration.recorder.records import (
     Author,
     add_event,
@@ -35,33 +37,20 @@ from massmigration.recorder.records import (
     refuse,
 )
 from massmigration.recorder.seen import Seen, check_seen
-from massmigration.recorder.shards import (
-    add_shards,
-    advance_shard,
-    claim_shard,
-    delete_shards,
-    get_shard,
-    get_shards,
-    in_order,
-    note_enqueued,
-    note_waiting,
-    renew_lease,
-    split_shard,
-    update_held,
-)
+from massmigration.recorder.shards import delete_shards, get_shard, get_shards, in_order
 
 __all__ = [
     "Author",
     "FailureCounts",
     "FailureFilter",
+    "Part",
     "Seen",
+    "ShardMaker",
+    "ShardRecorder",
     "add_attempt",
     "add_event",
-    "add_shards",
-    "advance_shard",
     "change_source",
     "check_seen",
-    "claim_shard",
     "count_failures",
     "count_open_failures",
     "delete_record",
@@ -85,13 +74,9 @@ __all__ = [
     "keep_totals",
     "mark_failures_retried",
     "move",
-    "note_enqueued",
-    "note_waiting",
     "note_watch",
     "open_again",
     "refuse",
-    "renew_lease",
-    "split_shard",
+    "skip_object",
     "update_attempt",
-    "update_held",
 ]

@@ -1,16 +1,12 @@
-"""Closes failures that a person takes as they are, and puts the cursor behind an object that stopped a run."""
+"""Closes failures that a person accepts."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
 
-from django.db.models import F
-from django.utils import timezone
-
-from massmigration.databases import clock
 from massmigration.databases.transactions import has_row_locks
-from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
+from massmigration.models import MigrationFailure, MigrationRecord
 from massmigration.recorder.conditional import DOCUMENT_LIMIT, update_if
 from massmigration.recorder.failures import FailureFilter, select_failures
 
@@ -49,29 +45,3 @@ def mark_selected_accepted(attempt_uuid: uuid.UUID | None, db_alias: str, wanted
     """Close the failures that are meant in one statement, and return how many they were; for SQL databases only."""
     rows = select_failures(attempt_uuid, db_alias, wanted)
     return rows.update(status=MigrationFailure.ACCEPTED, is_passed=True)
-
-
-def pass_by(shard: MigrationShard, cursor: str, db_alias: str) -> bool:
-    """Put the cursor of a shard that has failed behind the object that it failed at, and make the shard ready.
-
-    Args:
-        shard: As it was read in this transaction.
-        cursor: Where it stands behind the object, encoded.
-        db_alias: The database.
-
-    Returns:
-        Whether it still stood where it had failed.
-    """
-    rows = MigrationShard.objects.using(db_alias).filter(pk=shard.pk)
-    failed = {"status": MigrationShard.FAILED, "fence": shard.fence, "cursor": shard.cursor}
-    ready = {
-        "status": MigrationShard.READY,
-        "cursor": cursor,
-        "fence": F("fence") + 1,
-        "worker": "",
-        **clock.NO_LEASE,
-        "retries": 0,
-        "takeovers": 0,
-        "enqueued_at": timezone.now(),
-    }
-    return bool(update_if(rows, failed, ready))

@@ -12,6 +12,7 @@ from django.utils import timezone
 from massmigration.databases.redaction import clean, clean_values
 from massmigration.models import MigrationAttempt, MigrationShard
 from massmigration.recorder.conditional import update_if
+from massmigration.recorder.making import ShardMaker
 from massmigration.recorder.shards import get_shards
 
 
@@ -29,16 +30,10 @@ def get_attempts(attempt_uuids: Collection[uuid.UUID], db_alias: str) -> dict[uu
 
 
 def add_attempt(attempt: MigrationAttempt, db_alias: str) -> None:
-    """Store a new attempt together with its shard of kind plan."""
+    """Store a new attempt together with the shard in which it is planned."""
     attempt.started_by = clean(attempt.started_by)[:255]
     attempt.save(using=db_alias, force_insert=True)
-    plan = MigrationShard(
-        id=MigrationShard.make_id(attempt.uuid, MigrationShard.PLAN),
-        attempt_uuid=attempt.uuid,
-        key=attempt.key,
-        kind=MigrationShard.PLAN,
-    )
-    plan.save(using=db_alias, force_insert=True)
+    ShardMaker(db_alias).add_plan(attempt)
 
 
 def update_attempt(attempt_uuid: uuid.UUID, db_alias: str, **fields: Any) -> None:

@@ -13,7 +13,7 @@ from massmigration.databases import clock
 from massmigration.databases.transactions import is_document_store
 from massmigration.models import MigrationShard
 from massmigration.recorder.conditional import update_if
-from massmigration.recorder.shards import get_shards, select_shards
+from massmigration.recorder.shards import FREE, get_shards, select_shards
 
 
 def free_shards(
@@ -49,14 +49,7 @@ def free_shards(
     if forgets_takeovers:
         awake["takeovers"] = 0
     update_if(rows, {"status": MigrationShard.READY}, awake)
-    freed = {
-        "fence": F("fence") + 1,
-        "status": MigrationShard.READY,
-        "worker": "",
-        "retries": 0,
-        **clock.NO_LEASE,
-        **awake,
-    }
+    freed = {**FREE, **awake, "fence": F("fence") + 1, "status": MigrationShard.READY, "retries": 0}
     count = sum(_free_lost(shard, db_alias, freed) for shard in lost)
     if only_expired:
         return count
@@ -74,14 +67,37 @@ def _free_lost(shard: MigrationShard, db_alias: str, freed: dict[str, Any]) -> i
 
 
 def open_again(shard_ids: list[str], db_alias: str) -> None:
-    """Make shards that are done ready for a worker once more."""
+    """Make shards that are done ready for a worker again."""
     fields = {
+        **FREE,
         "fence": F("fence") + 1,
         "status": MigrationShard.READY,
-        "worker": "",
-        **clock.NO_LEASE,
         "finished_at": None,
         "takeovers": 0,
         "enqueued_at": timezone.now(),
     }
     update_if(select_shards(shard_ids, db_alias), {}, fields)
+
+
+def skip_object(shard: MigrationShard, cursor: str, db_alias: str) -> bool:
+    """Move the cursor of a shard that has failed past the object that it failed at, and make the shard ready.
+
+    Args:
+        shard: As it was read in this transaction.
+        cursor: Where it stands after the object, encoded.
+        db_alias: The database.
+
+    Returns:
+        Whether it still stood where it had failed.
+    """
+    failed = {"status": MigrationShard.FAILED, "fence": shard.fence, "cursor": shard.cursor}
+    ready = {
+        **FREE,
+        "fence": F("fence") + 1,
+        "status": MigrationShard.READY,
+        "cursor": cursor,
+        "retries": 0,
+        "takeovers": 0,
+        "enqueued_at": timezone.now(),
+    }
+    return bool(update_if(select_shards([shard.pk], db_alias), failed, ready))

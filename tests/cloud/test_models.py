@@ -125,7 +125,7 @@ def test_events_are_the_newest_oldest_first(db_alias):
 
 def test_six_claims_at_once_have_one_winner(db_alias):
     attempt_uuid = uuid.uuid4()
-    recorder.add_shards(make_shards(1, attempt_uuid), db_alias)
+    recorder.ShardMaker(db_alias).add_shards(make_shards(1, attempt_uuid))
 
     barrier = threading.Barrier(6)
 
@@ -143,7 +143,7 @@ def test_six_claims_at_once_have_one_winner(db_alias):
 def test_claims_never_exceed_the_bound(db_alias):
     for bound in (1, 2):
         attempt_uuid = uuid.uuid4()
-        recorder.add_shards(make_shards(6, attempt_uuid), db_alias)
+        recorder.ShardMaker(db_alias).add_shards(make_shards(6, attempt_uuid))
         shards = recorder.get_shards(attempt_uuid, db_alias)
         migration = make(Visit, max_workers=bound)
         calls = [lambda s=shard, m=migration: claim(s, m, db_alias, f"worker {s.number}") for shard in shards]
@@ -155,27 +155,27 @@ def test_claims_never_exceed_the_bound(db_alias):
 
 def test_a_claim_takes_what_a_lease_has_run_out_of_and_nothing_else(db_alias):
     attempt_uuid = uuid.uuid4()
-    recorder.add_shards(make_shards(1, attempt_uuid), db_alias)
+    recorder.ShardMaker(db_alias).add_shards(make_shards(1, attempt_uuid))
     [shard] = recorder.get_shards(attempt_uuid, db_alias)
-    assert run_write(db_alias, lambda: recorder.claim_shard(shard, db_alias, "a", 0.0, None))
+    assert run_write(db_alias, lambda: recorder.ShardRecorder(db_alias).claim(shard, "a", 0.0, None))
     [seen] = recorder.get_shards(attempt_uuid, db_alias)
-    assert run_write(db_alias, lambda: recorder.claim_shard(seen, db_alias, "b", 60.0, None))
-    assert not recorder.renew_lease(shard.pk, shard.fence, db_alias, 0)
+    assert run_write(db_alias, lambda: recorder.ShardRecorder(db_alias).claim(seen, "b", 60.0, None))
+    assert not recorder.ShardRecorder(db_alias).renew_lease(shard.pk, shard.fence, 0)
     with pytest.raises(FenceLost):
-        recorder.advance_shard(shard, db_alias, cursor="1")
+        recorder.ShardRecorder(db_alias).advance(shard, cursor="1")
     with pytest.raises(FenceLost):
-        recorder.update_held(shard, db_alias, status="done")
-    assert recorder.renew_lease(seen.pk, seen.fence, db_alias, 60)
-    recorder.advance_shard(seen, db_alias, cursor="1", processed=3)
+        recorder.ShardRecorder(db_alias).keep(shard, status="done")
+    assert recorder.ShardRecorder(db_alias).renew_lease(seen.pk, seen.fence, 60)
+    recorder.ShardRecorder(db_alias).advance(seen, cursor="1", processed=3)
     stored = recorder.get_shard(seen.pk, db_alias)
     assert (stored.cursor, stored.processed, stored.worker, stored.fence) == ("1", 3, "b", 2)
     with pytest.raises(FenceLost):  # its cursor is another by now
-        recorder.advance_shard(seen, db_alias, cursor="2")
+        recorder.ShardRecorder(db_alias).advance(seen, cursor="2")
 
 
 def test_an_advance_has_one_winner_of_six(db_alias):
     attempt_uuid = uuid.uuid4()
-    recorder.add_shards(make_shards(1, attempt_uuid, status="running", fence=4), db_alias)
+    recorder.ShardMaker(db_alias).add_shards(make_shards(1, attempt_uuid, status="running", fence=4))
 
     barrier = threading.Barrier(6)
 
@@ -183,7 +183,7 @@ def test_an_advance_has_one_winner_of_six(db_alias):
         [shard] = recorder.get_shards(attempt_uuid, db_alias)
         barrier.wait(30)
         try:
-            run_write(db_alias, lambda: recorder.advance_shard(shard, db_alias, cursor=str(number)))
+            run_write(db_alias, lambda: recorder.ShardRecorder(db_alias).advance(shard, cursor=str(number)))
         except FenceLost:
             return False
         return True
@@ -195,39 +195,42 @@ def test_an_advance_has_one_winner_of_six(db_alias):
 
 def test_a_split_has_one_winner_and_is_refused_after_a_move(db_alias):
     attempt_uuid = uuid.uuid4()
-    recorder.add_shards(make_shards(1, attempt_uuid, status="running"), db_alias)
+    recorder.ShardMaker(db_alias).add_shards(make_shards(1, attempt_uuid, status="running"))
     [shard] = recorder.get_shards(attempt_uuid, db_alias)
-    calls = [lambda n=n: run_write(db_alias, lambda: recorder.split_shard(shard, db_alias, "5", n)) for n in (1, 2, 3)]
+    calls = [
+        lambda n=n: run_write(db_alias, lambda: recorder.ShardMaker(db_alias).split_shard(shard, "5", n))
+        for n in (1, 2, 3)
+    ]
     assert sum(new is not None for new in in_threads(*calls)) == 1
     lower, upper = recorder.get_shards(attempt_uuid, db_alias)
     assert (lower.lower, lower.upper, upper.lower, upper.upper) == (None, "5", "5", None)
     assert (upper.status, upper.kind) == ("ready", "range")
-    assert run_write(db_alias, lambda: recorder.split_shard(shard, db_alias, "3", 9)) is None
-    assert run_write(db_alias, lambda: recorder.split_shard(lower, db_alias, "3", upper.number)) is None
+    assert run_write(db_alias, lambda: recorder.ShardMaker(db_alias).split_shard(shard, "3", 9)) is None
+    assert run_write(db_alias, lambda: recorder.ShardMaker(db_alias).split_shard(lower, "3", upper.number)) is None
 
 
 def test_shards_that_stand_there_are_left_as_they_are(db_alias):
     attempt_uuid = uuid.uuid4()
-    recorder.add_shards(make_shards(2, attempt_uuid, status="done"), db_alias)
-    run_write(db_alias, lambda: recorder.add_shards(make_shards(4, attempt_uuid), db_alias))
+    recorder.ShardMaker(db_alias).add_shards(make_shards(2, attempt_uuid, status="done"))
+    run_write(db_alias, lambda: recorder.ShardMaker(db_alias).add_shards(make_shards(4, attempt_uuid)))
     assert [shard.status for shard in recorder.get_shards(attempt_uuid, db_alias)] == ["done", "done", "ready", "ready"]
-    recorder.add_shards([], db_alias)
+    recorder.ShardMaker(db_alias).add_shards([])
     assert recorder.get_shards(None, db_alias) == []
 
 
 def test_more_shards_than_a_transaction_can_write_are_refused(db_alias):
     with pytest.raises(InvalidDefinition, match=r"cloudapp:0001_test has 401 shards.*at most 400\. Make fewer"):
-        recorder.add_shards(make_shards(401, uuid.uuid4()), db_alias)
+        recorder.ShardMaker(db_alias).add_shards(make_shards(401, uuid.uuid4()))
     assert not MigrationShard.objects.using(db_alias).exists()
 
 
 def test_hundreds_of_shards_are_planned_and_a_restart_deletes_them(db_alias):
     old = uuid.uuid4()
-    recorder.add_shards(make_shards(400, old, status="done"), db_alias)
+    recorder.ShardMaker(db_alias).add_shards(make_shards(400, old, status="done"))
     more = make_shards(50, old, status="done")
     for shard in more:
         shard.id += "-2"
-    recorder.add_shards(more, db_alias)
+    recorder.ShardMaker(db_alias).add_shards(more)
     recorder.insert_record(KEY, db_alias, status=states.APPLIED, attempt_uuid=old)
     executor.restart(make(Visit), db_alias, AUTHOR, enqueue=False)
     assert recorder.get_shards(old, db_alias) == []
@@ -242,7 +245,7 @@ def test_free_shards_takes_them_from_their_workers(db_alias):
     held.status, held.lease_expires_at = "running", now + timedelta(seconds=60)
     expired.status, expired.lease_expires_at = "running", now - timedelta(hours=1)
     failed.status, done.status = "failed", "done"
-    recorder.add_shards(shards, db_alias)
+    recorder.ShardMaker(db_alias).add_shards(shards)
     assert run_write(db_alias, lambda: recorder.free_shards(attempt_uuid, db_alias, only_expired=True)) == 1
     stored = recorder.get_shards(attempt_uuid, db_alias)
     assert [shard.status for shard in stored] == ["ready", "running", "ready", "failed", "done"]
@@ -258,13 +261,13 @@ def test_free_shards_takes_them_from_their_workers(db_alias):
 
 def test_note_enqueued_leaves_a_shard_alone_that_was_taken(db_alias):
     attempt_uuid = uuid.uuid4()
-    recorder.add_shards(make_shards(1, attempt_uuid), db_alias)
+    recorder.ShardMaker(db_alias).add_shards(make_shards(1, attempt_uuid))
     [shard] = recorder.get_shards(attempt_uuid, db_alias)
-    recorder.note_enqueued(shard, db_alias)
+    recorder.ShardRecorder(db_alias).record_enqueued(shard)
     assert recorder.get_shard(shard.pk, db_alias).enqueued_at > shard.enqueued_at
     assert claim(recorder.get_shard(shard.pk, db_alias), make(Visit), db_alias, "a")
     before = recorder.get_shard(shard.pk, db_alias).enqueued_at
-    recorder.note_enqueued(shard, db_alias)
+    recorder.ShardRecorder(db_alias).record_enqueued(shard)
     assert recorder.get_shard(shard.pk, db_alias).enqueued_at == before
 
 
@@ -287,7 +290,7 @@ def test_failures_are_kept_counted_and_closed_by_hundreds(db_alias):
 def test_keep_totals_sums_the_ranges(db_alias):
     attempt = MigrationAttempt(key=KEY)
     run_write(db_alias, lambda: recorder.add_attempt(attempt, db_alias))
-    recorder.add_shards(make_shards(3, attempt.uuid, processed=5, changed=2), db_alias)
+    recorder.ShardMaker(db_alias).add_shards(make_shards(3, attempt.uuid, processed=5, changed=2))
     run_write(db_alias, lambda: recorder.keep_totals(attempt.uuid, db_alias, warning="w"))
     stored = recorder.get_attempt(attempt.uuid, db_alias)
     assert (stored.processed, stored.changed, stored.shards, stored.warning) == (15, 6, 3, "w")
@@ -297,7 +300,7 @@ def test_keep_totals_sums_the_ranges(db_alias):
 def test_delete_record_takes_its_shards_and_leaves_its_events(db_alias):
     attempt_uuid = uuid.uuid4()
     recorder.insert_record(KEY, db_alias, attempt_uuid=attempt_uuid, status=states.RUNNING)
-    recorder.add_shards(make_shards(3, attempt_uuid), db_alias)
+    recorder.ShardMaker(db_alias).add_shards(make_shards(3, attempt_uuid))
     recorder.add_event(KEY, db_alias, "start", AUTHOR)
     delete = lambda of: run_write(db_alias, lambda: recorder.delete_record(KEY, db_alias, AUTHOR, of))  # noqa: E731
     assert not delete(attempt_uuid)

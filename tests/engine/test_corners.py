@@ -45,7 +45,7 @@ def get_visits(db_alias: str) -> set[int]:
 
 def split(shard: MigrationShard, db_alias: str, key: int) -> None:
     stored = recorder.get_shard(shard.pk, db_alias)
-    assert run_write(db_alias, lambda: recorder.split_shard(stored, db_alias, str(key), 77)) is not None
+    assert run_write(db_alias, lambda: recorder.ShardMaker(db_alias).split_shard(stored, str(key), 77)) is not None
 
 
 def test_two_custom_shards_may_use_the_same_cursors(db_alias):

@@ -134,7 +134,7 @@ def test_two_workers_on_one_shard_the_second_claim_is_refused(db_alias):
     def claim(number):
         def attempt():
             with write_transaction(db_alias):
-                return recorder.claim_shard(copies[number], db_alias, f"worker {number}", 30, None)
+                return recorder.ShardRecorder(db_alias).claim(copies[number], f"worker {number}", 30, None)
 
         return attempt
 
@@ -291,7 +291,7 @@ def test_advance_is_refused_when_fence_cursor_or_bound_are_not_as_read(db_alias)
         other = recorder.get_shard(shard.pk, db_alias)
         setattr(other, field, value)
         with pytest.raises(FenceLost):
-            recorder.advance_shard(other, db_alias, processed=99)
+            recorder.ShardRecorder(db_alias).advance(other, processed=99)
     assert MigrationShard.objects.using(db_alias).get(pk=shard.pk).processed == 0
 
 

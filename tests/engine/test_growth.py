@@ -285,7 +285,7 @@ def test_an_open_range_that_is_cut_is_still_followed_no_further_than_noted(db_al
     assert shard.extension is not None
     assert shard.extension["largest"] == shard.extension["planned"] is not None
     middle = migration_middle(db_alias)
-    new = recorder.split_shard(recorder.get_shard(shard.pk, db_alias), db_alias, middle, 7)
+    new = recorder.ShardMaker(db_alias).split_shard(recorder.get_shard(shard.pk, db_alias), middle, 7)
     assert new.extension == shard.extension
     recorder.free_shards(attempt_uuid, db_alias)
     progress = work(migration, db_alias, should_stop=guard(City, db_alias))

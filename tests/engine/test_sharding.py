@@ -234,7 +234,7 @@ def test_the_owner_of_a_range_goes_on_within_its_new_bound(small_ranges, kind):
             shard = recorder.get_shard(owned.pk, "postgres")
             bound = bounds.pop(0)
             number = len(get_ranges(shard.attempt_uuid, "postgres"))
-            news.append(in_threads(lambda: recorder.split_shard(shard, "postgres", str(bound), number))[0])
+            news.append(in_threads(lambda: recorder.ShardMaker("postgres").split_shard(shard, str(bound), number))[0])
 
     class Mapper(MapperMigration):
         batch_size, shard_count = 300, 1

@@ -92,7 +92,7 @@ def test_a_worker_that_stood_still_and_moved_on_meanwhile_is_not_taken_over(db_a
     shard = claim_range(migration, db_alias, "frozen")
     lose(db_alias)
     seen = recorder.get_shard(shard.pk, db_alias)
-    recorder.advance_shard(shard, db_alias, cursor="7")  # it is thawed, and commits first
+    recorder.ShardRecorder(db_alias).advance(shard, cursor="7")  # it is thawed, and commits first
     assert not leases.claim(seen, migration, db_alias, "successor")
     assert get_range(db_alias).takeovers is None
 
@@ -106,7 +106,7 @@ def test_the_successor_of_a_frozen_worker_resets_the_count(db_alias):
     assert work(migration, db_alias).status == "applied"
     assert get_range(db_alias).takeovers == 0
     with pytest.raises(FenceLost):
-        recorder.advance_shard(frozen, db_alias, cursor="7")
+        recorder.ShardRecorder(db_alias).advance(frozen, cursor="7")
 
 
 @pytest.mark.parametrize("way", ["release", "pause", "stop"])

@@ -95,7 +95,7 @@ def _has_cursor(arguments: Mapping[str, Any], result: Any) -> bool:
 
 
 def _ends_range(arguments: Mapping[str, Any], result: Any) -> bool:
-    return arguments["shard"].kind == RANGE and arguments["fields"].get("status") == DONE
+    return bool(arguments["shard"].kind == RANGE)
 
 
 def _visited_range(arguments: Mapping[str, Any], result: Any) -> bool:
@@ -123,9 +123,9 @@ def _are_ranges_done(left: Left) -> bool:
 
 
 CLAIM = "massmigration.engine.leases.claim"
-CLAIM_SHARD = "massmigration.recorder.shards.claim_shard"
+CLAIM_SHARD = "massmigration.recorder.holding.ShardRecorder.claim"
 MOVE = "massmigration.recorder.records.move"
-ADVANCE = "massmigration.recorder.shards.advance_shard"
+ADVANCE = "massmigration.recorder.holding.ShardRecorder.advance"
 WORK = "massmigration.engine.batch.BatchRunner._work"
 ENQUEUE = "tests.faults.queues.FolderBackend.enqueue"
 
@@ -266,7 +266,7 @@ STEPS = (
     ),
     Step(
         "range done, before its commit",
-        "massmigration.recorder.shards.update_held",
+        "massmigration.recorder.holding.ShardRecorder.finish_shard",
         "return",
         lambda left: left.count(RANGE, DONE) == 0 and left.processed > 0,
         when=_ends_range,
@@ -280,7 +280,7 @@ STEPS = (
     ),
     Step(
         "finish made, before its commit",
-        "massmigration.recorder.shards.add_shards",
+        "massmigration.recorder.making.ShardMaker.add_shards",
         "return",
         lambda left: _are_ranges_done(left) and not left.count(FINISH),
         when=lambda arguments, result: any(shard.kind == FINISH for shard in arguments["new"]),
@@ -325,8 +325,8 @@ IN_TRANSACTION = {
     MOVE,
     ADVANCE,
     "massmigration.recorder.attempts.add_attempt",
-    "massmigration.recorder.shards.add_shards",
-    "massmigration.recorder.shards.update_held",
+    "massmigration.recorder.making.ShardMaker.add_shards",
+    "massmigration.recorder.holding.ShardRecorder.finish_shard",
 }
 
 

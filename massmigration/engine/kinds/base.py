@@ -9,9 +9,10 @@ from massmigration.databases.counting import COUNT_SECONDS, Count
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine.kinds.processor import Processor
 from massmigration.engine.methods import Method, find_method_faults
-from massmigration.engine.sharding import Part, Plan
+from massmigration.engine.sharding import Plan
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationShard
+from massmigration.recorder import Part
 
 COMMON_METHODS = (
     Method("launch", (("db_alias",),)),

@@ -10,14 +10,16 @@ from typing import Any
 
 from massmigration.databases.counting import Count
 from massmigration.definitions.custom import CustomMigration
-from massmigration.engine.failures import RESTS, CountedRest
+from massmigration.engine.failures import RESTS
 from massmigration.engine.kinds.base import WORKED_METHODS, Kind
 from massmigration.engine.kinds.processor import Batch, Processor
+from massmigration.engine.leaving import CountedRest, Rest
 from massmigration.engine.methods import Method, call, check_shards, check_total
 from massmigration.engine.pacing import Pacer
-from massmigration.engine.sharding import Part, Plan
+from massmigration.engine.sharding import Plan
 from massmigration.exceptions import InvalidDefinition, RetryLater
 from massmigration.models import MigrationShard
+from massmigration.recorder import Part
 
 
 class CustomProcessor(Processor):
@@ -35,13 +37,13 @@ class CustomProcessor(Processor):
         """Pull the next items from the author's generator, which is kept open between batches."""
         if self._items is None:
             self._items = self._get_items(shard)
-        rest: RetryLater | None = None
+        rest: RetryLater | Rest | None = None
         while len(self._pulled) < limit:
             try:
                 self._pulled.append(next(self._items))
             except StopIteration:
                 break
-            except RetryLater as error:
+            except (RetryLater, Rest) as error:
                 self._items = None  # what was pulled before is worked first
                 if not self._pulled:
                     raise
@@ -112,7 +114,7 @@ class CustomKind(Kind):
         for shard in check_shards(self.migration.get_shards(db_alias), self.migration):
             text = json.dumps(shard)  # refuses what cannot be stored, before anything is
             total = check_total(self.migration.get_total(json.loads(text), db_alias), self.migration)
-            parts.append(Part(None, None, {"shard": json.loads(text)}, total))
+            parts.append(Part(payload={"shard": json.loads(text)}, total=total))
         totals = [part.total for part in parts]
         total = None if None in totals else sum(total for total in totals if total is not None)
         return Plan(parts, Count(total, is_estimate=False))

@@ -12,6 +12,7 @@ from massmigration.conf import conf
 from massmigration.databases.transactions import is_document_store
 from massmigration.engine.callbacks import HeldCallbacks
 from massmigration.engine.growth import Extension, RowsAhead
+from massmigration.engine.leaving import Rest
 from massmigration.engine.pacing import LARGEST_LOADED, Pacer
 from massmigration.engine.snapshots import Snapshot
 from massmigration.exceptions import RetryLater
@@ -41,7 +42,7 @@ class Batch:
     snapshot: Snapshot | None = None
     version: Any = None
     worked: int | None = None
-    rest: RetryLater | None = None
+    rest: RetryLater | Rest | None = None
     callbacks: HeldCallbacks | None = None
     extension: Extension | None = None
 

@@ -16,9 +16,10 @@ from massmigration.engine.kinds.base import WORKED_METHODS, Kind
 from massmigration.engine.kinds.rows import BatchProcessor, MapperProcessor, QuerysetProcessor
 from massmigration.engine.methods import Method
 from massmigration.engine.querysets import Table
-from massmigration.engine.sharding import Part, Plan, plan_pass, split_largest
+from massmigration.engine.sharding import Plan, plan_pass, split_largest
 from massmigration.engine.tables import get_table, is_until_empty
 from massmigration.models import MigrationShard
+from massmigration.recorder import Part
 
 QUERYSET_METHODS = (*WORKED_METHODS, Method("get_queryset", (("db_alias",),)))
 

@@ -11,8 +11,9 @@ from massmigration.engine.kinds.base import WORKED_METHODS, Kind
 from massmigration.engine.kinds.processor import Batch, Processor
 from massmigration.engine.methods import Method, call
 from massmigration.engine.pacing import Pacer
-from massmigration.engine.sharding import Part, Plan
+from massmigration.engine.sharding import Plan
 from massmigration.models import MigrationShard
+from massmigration.recorder import Part
 
 
 class SimpleProcessor(Processor):
@@ -43,7 +44,7 @@ class SimpleKind(Kind):
 
     def plan(self, db_alias: str) -> Plan:
         """Return the one part that there is."""
-        return Plan([Part(None, None, None, 1)], Count(1, is_estimate=False))
+        return Plan([Part(total=1)], Count(1, is_estimate=False))
 
     def make_processor(self, db_alias: str, should_stop: Callable[[], bool] = lambda: False) -> Processor:
         """Return what makes the call."""
