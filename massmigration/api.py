@@ -9,9 +9,9 @@ audit trail. ``enqueue=False`` leaves the work to the caller.
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db import DEFAULT_DB_ALIAS
 
@@ -259,6 +259,21 @@ def reset_migration(
 ) -> None:
     """Forget the record, so that the migration counts as not run. Raises IllegalMove while it is active."""
     executor.reset(resolve(key, db_alias), db_alias, _get_author(key, user, actor, origin), seen=seen)
+
+
+ACTIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    "start": start_migration,
+    "recover": recover_migration,
+    "pause": pause_migration,
+    "resume": resume_migration,
+    "retry": retry_migration,
+    "accept": accept_failures,
+    "cancel": cancel_migration,
+    "restart": restart_migration,
+    "fake": fake_migration,
+    "reset": reset_migration,
+}
+"""What does each action of a person, by its name in ``states.ACTIONS``."""
 
 
 def _get_author(key: Key, user: AbstractBaseUser | None, actor: str | None, origin: str) -> Author:

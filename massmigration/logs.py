@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from massmigration import states
 from massmigration.databases.redaction import flatten, get_message, make_harmless, make_storable
 
 logger: Final = logging.getLogger("massmigration")
@@ -21,33 +22,12 @@ LABELS: Final = {
 }
 """Fields that are labels too, by which Cloud Logging has an index; a label shares its names with those of the site."""
 
-SENTENCES: Final = {
-    "start": "was started",
-    "begin": "is running",
-    "pause": "was paused",
-    "resume": "was resumed",
-    "retry": "is tried again",
-    "accept": "has failures that were accepted",
-    "proceed": "goes on to its end",
-    "recover": "was recovered",
-    "fail": "failed",
-    "finish": "is applied",
-    "cancel": "was cancelled",
-    "restart": "was restarted from the beginning",
-    "fake": "was marked as applied",
-    "reset": "was reset",
-    "change_file": "continues with another version of its file",
-}
-"""What a line says of each action."""
-
 TEXT_LIMIT: Final = 5_000
 TRACEBACK_LIMIT: Final = 50_000
 """Characters. An entry of Cloud Logging has room for 256 KiB; what is longer is torn up and is no entry any more."""
 
 FRAMES_LEFT: Final = 20
 """Of a traceback that is too long, as of an endless recursion, the last ones are told."""
-
-_LEVELS: Final = {"fail": logging.ERROR, "recover": logging.WARNING, "change_file": logging.WARNING}
 
 
 class Cause(NamedTuple):
@@ -129,7 +109,7 @@ def log_event(
     Args:
         key: The migration's key.
         db_alias: The database.
-        action: What was done.
+        action: What was done: a name in ``states.ACTIONS``.
         detail: One line that says more.
         origin: Where it was done: ``"command"``, ``"admin"``, ``"api"`` or ``"worker"``.
         actor: Who did it.
@@ -139,12 +119,13 @@ def log_event(
     error, more = cause or Cause()
     detail = _cut(detail)
     by = f" by {actor} ({origin})" if origin != "worker" else ""
-    level = _LEVELS.get(action, logging.WARNING if action == "finish" and detail else logging.INFO)
+    entry = states.ACTIONS[action]
+    level = logging.WARNING if action == "finish" and detail else entry.level
     logger.log(
         level,
         "%s %s on database '%s'%s%s",
         key,
-        SENTENCES.get(action, action),
+        entry.done,
         db_alias,
         by,
         f": {detail}" if detail else "",

@@ -18,16 +18,3 @@ migration_paused: Final = Signal()
 migration_resumed: Final = Signal()
 migration_cancelled: Final = Signal()
 migration_rolled_back: Final = Signal()
-
-BY_EVENT: Final = {
-    "start": migration_started,
-    "restart": migration_started,
-    "finish": migration_applied,
-    "fake": migration_applied,
-    "fail": migration_failed,
-    "pause": migration_paused,
-    "resume": migration_resumed,
-    "retry": migration_resumed,
-    "proceed": migration_resumed,
-    "cancel": migration_cancelled,
-}

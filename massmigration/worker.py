@@ -1,17 +1,28 @@
-"""The loop of a local worker, which finds in the shard table what is to do."""
+"""The loop of a local worker, and what a command needs to start workers and to recognize its own."""
 
 from __future__ import annotations
 
 import logging
+import os
 import random
+import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from django.db import connections
 
 from massmigration import logs, recorder
+from massmigration.backends.base import get_backend
+from massmigration.backends.local import (
+    check_interpreter,
+    check_second_process,
+    make_environment,
+    make_worker_command,
+)
+from massmigration.backends.logfiles import make_log_path, open_log
 from massmigration.conf import conf
 from massmigration.databases.transactions import is_document_store, is_transient
 from massmigration.definitions.base import BaseMigration, make_own
@@ -20,7 +31,7 @@ from massmigration.engine import versions
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import claim, get_max_workers, is_claimable, is_live, make_worker_name, release
-from massmigration.exceptions import DatabaseLocked
+from massmigration.exceptions import BackendUnreachable, DatabaseLocked
 from massmigration.models import MigrationShard
 from massmigration.record_cache import is_wanted
 
@@ -122,3 +133,59 @@ def _take(
         return claim(shard, migration, db_alias, worker, pattern)
     except DatabaseLocked:  # by an operation that takes long, most likely: the next round looks again
         return False
+
+
+def works_elsewhere(migration: BaseMigration) -> bool:
+    """Return whether the backend has workers of its own, so that a command only starts and watches."""
+    return get_backend(migration).has_workers
+
+
+def limit_workers(migration: BaseMigration, db_alias: str, wanted: int) -> tuple[int, str]:
+    """Return how many of the wanted worker processes can be of use, and why not all.
+
+    Raises:
+        ConfigurationError: A second process could not see this database or load these settings.
+        BackendUnreachable: There is no interpreter to start it with.
+    """
+    if wanted > 1:
+        check_second_process(db_alias)
+        check_interpreter()
+    bound = get_max_workers(migration, db_alias)
+    if wanted == 1 or bound is None or bound >= wanted:
+        return wanted, ""
+    if migration.serial:
+        return bound, "it is serial"
+    if bound == migration.max_workers:
+        return bound, f"its max_workers is {bound}"
+    return bound, f"database '{db_alias}' lets one process write at a time"
+
+
+def is_own(worker: str, child_pids: Iterable[int] = ()) -> bool:
+    """Return whether a worker's name (``host:pid:token``) is that of this process or of one of its children."""
+    host, _, _ = make_worker_name().rsplit(":", 2)
+    return any(worker.startswith(f"{host}:{pid}:") for pid in (os.getpid(), *child_pids))
+
+
+def make_child(key: str, db_alias: str, attempt_uuid: uuid.UUID) -> tuple[list[str], Path]:
+    """Return the command of a worker process for an attempt, and where it logs.
+
+    Raises:
+        BackendUnreachable: There is no interpreter to start it with.
+    """
+    return make_worker_command(key, db_alias, attempt_uuid), make_log_path(key, attempt_uuid)
+
+
+def start_child(command: Sequence[str], log_path: Path) -> subprocess.Popen[bytes]:
+    """Start a worker process that ends with this one; its output is appended to the log.
+
+    Raises:
+        BackendUnreachable: It could not be started.
+    """
+    environment = make_environment()
+    try:
+        with open_log(log_path) as log:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
+    except OSError as error:
+        raise BackendUnreachable(f"A worker process could not be started: {error}.") from error

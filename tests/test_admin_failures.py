@@ -141,7 +141,7 @@ class TestAccept:
         assert response["Location"] == PAGE
         assert get_sentence(response) == (
             "success",
-            f"2 failures of migration {KEY} on database 'default' were accepted. The run continues to its end.",
+            f"Migration {KEY} on database 'default': 2 failures were accepted; the run continues to its end.",
         )
         assert api.get_progress(KEY).status == states.RUNNING
         event = next(event for event in api.get_events(KEY) if event.action == "accept")
@@ -157,7 +157,7 @@ class TestAccept:
         named = re.findall(r'name="failure" value="(\w+)"', page)
         assert named == [first.pk, third.pk]
         sentence = get_sentence(operator.post(ACCEPT, {"reason": "gone", "failure": named}))[1]
-        assert sentence.endswith("were accepted. 1 stays open.")
+        assert sentence.endswith("were accepted; 1 stays open.")
         statuses = {failure.pk: failure.status for failure in api.get_failures(KEY)}
         assert statuses == {first.pk: "accepted", second.pk: "open", third.pk: "accepted"}
         assert api.get_progress(KEY).status == states.FAILED

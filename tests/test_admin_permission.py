@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from massmigration import states
-from massmigration.admin.actions import ACTIONS
+from massmigration.admin.actions import BUTTONS
 from massmigration.models import MigrationRecord
 from tests.test_admin import DATABASES, MANAGE, log_in, odd_files  # noqa: F401
 
@@ -55,7 +55,7 @@ def get_buttons(client: Client, path: str, db_alias: str = "default") -> set[str
 def test_without_a_definition_a_run_can_be_stopped_and_nothing_else(operator: Client, path: str) -> None:
     key = put_record(path, states.RUNNING)
     assert get_buttons(operator, path) == {"pause", "cancel"}
-    for action in set(ACTIONS) - {"pause", "cancel"}:
+    for action in set(BUTTONS) - {"pause", "cancel"}:
         url = f"{MANAGE}default/{path}/{action}/"
         assert (action, operator.get(url).status_code, operator.post(url).status_code) == (action, 403, 403)
     assert operator.post(f"{MANAGE}default/{path}/pause/").status_code == 302

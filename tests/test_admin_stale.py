@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from massmigration import api, executor, states
-from massmigration.admin.actions import ACTIONS
+from massmigration.admin.actions import BUTTONS
 from massmigration.exceptions import IllegalMove
 from massmigration.models import MigrationEvent, MigrationFailure, MigrationRecord
 from massmigration.recorder import Seen
@@ -83,9 +83,9 @@ def test_another_status_is_refused(operator: Client, path: str, before: str, mea
     assert set(MigrationFailure.objects.values_list("status", flat=True)) <= {"open"}
 
 
-@pytest.mark.parametrize("path", [path for path, action in ACTIONS.items() if action.name != "start"])
+@pytest.mark.parametrize("path", [path for path, action in BUTTONS.items() if action.name != "start"])
 def test_another_attempt_is_refused(operator: Client, path: str) -> None:
-    status = states.MOVES[ACTIONS[path].name].sources[-1]
+    status = states.MOVES[BUTTONS[path].name].sources[-1]
     put_into(status)
     standing = f"{api.get_progress(KEY).attempt_uuid} {status}"
     MigrationRecord.objects.filter(pk=KEY).update(status=states.CANCELLED)

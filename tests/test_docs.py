@@ -137,7 +137,7 @@ def test_every_status_reason_and_move_is_documented_and_no_other():
     assert set(page.get_section("Reasons").terms) == set(states.REASONS)
     moves = {row[0]: row[1:] for row in page.get_section("Moves").rows}
     assert moves == {
-        f"`{move.action}`": [
+        f"`{move.name}`": [
             ", ".join(f"`{source}`" for source in move.sources),
             f"`{move.target}`" if move.target else "as before",
             move.why,

@@ -23,7 +23,6 @@ from massmigration.exceptions import (
 )
 from massmigration.executor.accept import accept
 from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
-from massmigration.signals import BY_EVENT
 from tests.engine.support import AUTHOR, claim_range, get_progress, in_threads, make, run, start, work
 from tests.testapp.models import City
 
@@ -280,13 +279,16 @@ def test_in_a_requests_transaction_the_launch_waits_for_the_commit(db_alias):
     assert recorder.get_record("testapp:0001_test", db_alias).status == "failed"
 
 
+SIGNALS = {action.signal for action in states.ACTIONS.values() if action.signal}
+
+
 def test_signals_are_sent_after_the_commit(db_alias):
     seen = []
 
     def receive(signal, **kwargs):
         seen.append((signal, kwargs["key"], kwargs["db_alias"], kwargs["actor"]))
 
-    for signal in set(BY_EVENT.values()):
+    for signal in SIGNALS:
         signal.connect(receive)
     try:
         make_cities(db_alias, 5)
@@ -298,9 +300,11 @@ def test_signals_are_sent_after_the_commit(db_alias):
         executor.resume(migration, db_alias, AUTHOR, enqueue=False)
         work(migration, db_alias)
     finally:
-        for signal in set(BY_EVENT.values()):
+        for signal in SIGNALS:
             signal.disconnect(receive)
-    assert [entry[0] for entry in seen] == [BY_EVENT[name] for name in ("start", "pause", "resume", "finish")]
+    assert [entry[0] for entry in seen] == [
+        states.ACTIONS[name].signal for name in ("start", "pause", "resume", "finish")
+    ]
     assert {entry[1:3] for entry in seen} == {("testapp:0001_test", db_alias)}
 
 

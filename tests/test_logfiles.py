@@ -13,7 +13,7 @@ from massmigration.backends.local import start_detached
 from massmigration.backends.logfiles import make_log_path
 from massmigration.checks import check_settings
 from massmigration.exceptions import BackendUnreachable
-from massmigration.management.workers import WorkerPool
+from massmigration.management.pool import WorkerPool
 from tests.test_local_backend import wait_for
 
 OTHER_USER = 12_345

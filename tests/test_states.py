@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from massmigration import states
+from massmigration import states, wording
 
 EVERY_STATUS = (states.NOT_RUN, *states.STORED)
 
@@ -35,7 +35,7 @@ def test_nobody_can_start_resume_or_retry_what_is_at_work():
 def test_a_refusal_names_migration_database_status_and_the_way_out(action, status):
     if states.is_legal(action, status):
         return
-    sentence = states.get_refusal(action, "places:0002_slugs", "default", status)
+    sentence = wording.get_refusal(action, "places:0002_slugs", "default", status)
     assert sentence.startswith("places:0002_slugs is ")
     assert states.LABELS[status] in sentence
     assert "on database 'default'" in sentence
@@ -45,11 +45,13 @@ def test_a_refusal_names_migration_database_status_and_the_way_out(action, statu
 
 
 def test_what_is_running_is_already_running():
-    sentence = states.get_refusal("start", "places:0002_slugs", "default", "running")
+    sentence = wording.get_refusal("start", "places:0002_slugs", "default", "running")
     assert sentence == (
-        "places:0002_slugs is already running on database 'default', so it cannot be started. Pause or cancel it first."
+        "places:0002_slugs is already running on database 'default'. Pause or cancel it before starting it again."
     )
 
 
 def test_what_was_never_run_need_not_be_started_to_be_reset():
-    assert states.get_refusal("reset", "places:0002_slugs", "default", "not_run").endswith("There is nothing to reset.")
+    assert wording.get_refusal("reset", "places:0002_slugs", "default", "not_run").endswith(
+        "There is nothing to reset."
+    )

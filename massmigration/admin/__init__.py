@@ -1,4 +1,4 @@
-"""The admin pages: where every migration stands, and the buttons that start, stop and mend it."""
+"""The admin pages: where every migration stands, and the buttons that start and stop it."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from django.db import Error as AnyDatabaseError
 from django.db import connections
@@ -12,16 +12,15 @@ from django.http import Http404, HttpRequest
 from django.urls import NoReverseMatch
 
 from massmigration import api
-from massmigration.admin.actions import ACTIONS, Action
+from massmigration.admin.actions import BUTTONS
 from massmigration.admin.failures import get_first, get_page
+from massmigration.admin.permission import Access
 from massmigration.admin.rows import Button, Row, get_summary
 from massmigration.api import Progress
 from massmigration.databases.aliases import get_aliases
 from massmigration.databases.redaction import get_message
 from massmigration.exceptions import MigrationNotFound
-
-if TYPE_CHECKING:
-    from massmigration.admin.record import MigrationRecordAdmin
+from massmigration.states import Action
 
 logger = logging.getLogger("massmigration")
 
@@ -42,11 +41,11 @@ class Collector:
     """Turns what the API says into what the templates show, for the person who asks.
 
     Args:
-        model_admin: Gives the permissions and the admin site.
+        access: Knows who may do what, and where the pages are.
     """
 
-    def __init__(self, model_admin: MigrationRecordAdmin) -> None:
-        self.model_admin = model_admin
+    def __init__(self, access: Access) -> None:
+        self.access = access
 
     def get_all(self, request: HttpRequest) -> dict[str, Any]:
         """Return the context of the page with every migration."""
@@ -56,7 +55,7 @@ class Collector:
         return {
             "sections": shown,
             "summary": get_summary(rows),
-            "can_run": self.model_admin.may_run_some(request),
+            "can_run": self.access.may_run_some(request),
         }
 
     def get_one(self, request: HttpRequest, db_alias: str, key: str) -> dict[str, Any]:
@@ -101,7 +100,7 @@ class Collector:
         """
         arguments = (progress.database, progress.app_label, progress.name)
         try:
-            url = self.model_admin.get_page_url("detail", *arguments)
+            url = self.access.get_page_url("detail", *arguments)
         except NoReverseMatch:  # a record that something else has written
             return Row(progress, has_tables=has_tables)
         buttons: tuple[Button, ...] = ()
@@ -109,9 +108,9 @@ class Collector:
             allowed = progress.allowed_actions
             buttons = tuple(
                 Button(action, self._get_action_url(action, arguments, is_detail))
-                for action in ACTIONS.values()
+                for action in BUTTONS.values()
                 if action.name in allowed
-                and self.model_admin.has_run_permission(request, progress.key, action.name, progress.database)
+                and self.access.has_run_permission(request, progress.key, action.name, progress.database)
             )
         return Row(progress, buttons, url, has_tables)
 
@@ -132,7 +131,7 @@ class Collector:
         row = self.make_row(request, self.get_progress(key, db_alias), is_detail=True)
         return {
             "row": row,
-            "can_run": self.model_admin.may_run_some(request),
+            "can_run": self.access.may_run_some(request),
             "events": list(reversed(api.get_events(key, db_alias, limit=SHOWN_EVENTS))),
             **get_first(key, db_alias),
             "failures_url": self._get_failures_url(row),
@@ -149,10 +148,10 @@ class Collector:
 
     def _get_failures_url(self, row: Row) -> str:
         progress = row.progress
-        return self.model_admin.get_page_url("failures", progress.database, progress.app_label, progress.name)
+        return self.access.get_page_url("failures", progress.database, progress.app_label, progress.name)
 
     def _get_action_url(self, action: Action, arguments: tuple[str, ...], is_detail: bool) -> str:
-        url = self.model_admin.get_page_url("action", *arguments, action.path)
+        url = self.access.get_page_url("action", *arguments, action.verb)
         return f"{url}?from=detail" if is_detail and action.asks_first else url
 
 

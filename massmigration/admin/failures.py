@@ -12,12 +12,12 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest
 from django.utils.dateparse import parse_datetime
 
-from massmigration import api
+from massmigration import api, wording
 from massmigration.models import MigrationFailure
 
 PER_PAGE: Final = 50
 SHOWN: Final = 20
-"""So many at most stand on a migration's own page, which refreshes itself, and on the one that asks."""
+"""At most this number is shown on a migration's own page, which refreshes itself, and on the one that asks."""
 
 NAMED: Final = 500
 """Failures that one form may name."""
@@ -34,15 +34,14 @@ class FailureRow:
     failure: MigrationFailure
 
     @property
-    def error_class(self) -> str:
-        """The error's class, without a module that says nothing."""
-        return self.failure.error_class.removeprefix("builtins.")
+    def error(self) -> str:
+        """Class and message of the error."""
+        return wording.describe_error(self.failure.error_class, self.failure.message, MESSAGE_LIMIT)
 
     @property
-    def message(self) -> str:
-        """The beginning of the message."""
-        text = self.failure.message
-        return text if len(text) <= MESSAGE_LIMIT else f"{text[:MESSAGE_LIMIT]} … (cut)"
+    def whole_error(self) -> str:
+        """The same, however long."""
+        return wording.describe_error(self.failure.error_class, self.failure.message)
 
     @property
     def traceback(self) -> str:
@@ -68,9 +67,9 @@ class Choice:
 
     Attributes:
         shown: The first of those that are open still, for the page that asks.
-        count: How many they are.
+        count: How many there are.
         is_all: Whether none was named, so that all that are shown are meant.
-        seen: Up to when they failed: what fails while somebody reads the page is not meant.
+        seen: Up to when they failed: what fails while a person reads the page is not meant.
         ids: The primary keys of those that were named.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import django
 from django.contrib import messages
@@ -15,15 +15,14 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.views.decorators.http import require_http_methods, require_safe
 
-from massmigration import api, states
-from massmigration.admin.actions import ACTIONS, Action, ActionFailed, perform
+from massmigration import api, states, wording
+from massmigration.admin.actions import BUTTONS, ActionFailed, perform
 from massmigration.admin.collector import Collector
 from massmigration.admin.failures import ReasonForm, get_choice
+from massmigration.admin.permission import Access
 from massmigration.admin.rows import get_expectation
 from massmigration.api import Progress
-
-if TYPE_CHECKING:
-    from massmigration.admin.record import MigrationRecordAdmin
+from massmigration.states import Action
 
 KEY_PATH: Final = "manage/<str:db_alias>/<str:app_label>/<str:name>/"
 
@@ -32,12 +31,12 @@ class Pages:
     """The views of ``MigrationRecordAdmin`` that Django's admin does not have.
 
     Args:
-        model_admin: Gives the permissions and the admin site.
+        access: Knows who may do what, and where the pages are.
     """
 
-    def __init__(self, model_admin: MigrationRecordAdmin) -> None:
-        self.model_admin = model_admin
-        self.collector = Collector(model_admin)
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.collector = Collector(access)
 
     def get_urls(self) -> list[URLPattern]:
         """Return the URLs; all need a login, and those below an action the permission to run."""
@@ -55,7 +54,7 @@ class Pages:
 
     def manage(self, request: HttpRequest) -> HttpResponse:
         """Show every migration on every database."""
-        refresh_url = self.model_admin.get_page_url("manage_rows")
+        refresh_url = self.access.get_page_url("manage_rows")
         context = {"title": "Manage migrations", "refresh_url": refresh_url, **self.collector.get_all(request)}
         return self._render(request, "manage.html", context)
 
@@ -66,7 +65,7 @@ class Pages:
     def detail(self, request: HttpRequest, db_alias: str, app_label: str, name: str) -> HttpResponse:
         """Show one migration on one database: shards, failures, events."""
         context = self.collector.get_one(request, db_alias, f"{app_label}:{name}")
-        refresh_url = self.model_admin.get_page_url("detail_rows", db_alias, app_label, name)
+        refresh_url = self.access.get_page_url("detail_rows", db_alias, app_label, name)
         title = f"{app_label}:{name} on database {db_alias}"
         return self._render(request, "detail.html", {"title": title, "refresh_url": refresh_url, **context})
 
@@ -83,19 +82,19 @@ class Pages:
 
     def act(self, request: HttpRequest, db_alias: str, app_label: str, name: str, action_path: str) -> HttpResponse:
         """Ask (GET) or do it (POST), and go back to where the button was."""
-        action, key = ACTIONS.get(action_path), f"{app_label}:{name}"
+        action, key = BUTTONS.get(action_path), f"{app_label}:{name}"
         if action is None:
             raise Http404(f"There is no action '{action_path}'.")
-        if not self.model_admin.may_run_some(request):
+        if not self.access.may_run_some(request):
             raise PermissionDenied
         self._require_tables(db_alias)
         progress = self.collector.get_progress(key, db_alias)
-        if not self.model_admin.has_run_permission(request, key, action.name, db_alias):
+        if not self.access.has_run_permission(request, key, action.name, db_alias):
             raise PermissionDenied
         form = ReasonForm(request.POST or None) if action.name == "accept" else None
         if "chosen" in request.GET and "failure" not in request.GET:
             messages.error(request, "No failure was chosen. Choose one, or accept all of them.")
-            return HttpResponseRedirect(self.model_admin.get_page_url("failures", db_alias, app_label, name))
+            return HttpResponseRedirect(self.access.get_page_url("failures", db_alias, app_label, name))
         if request.method != "POST" or (form and not self._get_refusal(action, progress) and not form.is_valid()):
             return self._ask(request, action, progress, form)
         options: dict[str, Any] = {"seen": _read_seen(request, action)}
@@ -109,8 +108,8 @@ class Pages:
         else:
             messages.success(request, sentence)
         if request.POST.get("from") == "detail" and action.name != "reset":
-            return HttpResponseRedirect(self.model_admin.get_page_url("detail", db_alias, app_label, name))
-        return HttpResponseRedirect(self.model_admin.get_page_url("manage"))
+            return HttpResponseRedirect(self.access.get_page_url("detail", db_alias, app_label, name))
+        return HttpResponseRedirect(self.access.get_page_url("manage"))
 
     def _ask(
         self, request: HttpRequest, action: Action, progress: Progress, form: ReasonForm | None = None
@@ -118,11 +117,11 @@ class Pages:
         row = self.collector.make_row(request, progress, with_buttons=False)
         is_from_detail = "detail" in (request.GET.get("from"), request.POST.get("from"))
         context: dict[str, Any] = {
-            "title": f"{action.label.rstrip('…')}: {progress.key}",
+            "title": f"{action.button.removesuffix('…')}: {progress.key}",
             "action": action,
             "row": row,
             "is_from_detail": is_from_detail,
-            "back_url": row.url if is_from_detail else self.model_admin.get_page_url("manage"),
+            "back_url": row.url if is_from_detail else self.access.get_page_url("manage"),
             "refusal": self._get_refusal(action, progress),
             "form": form,
         }
@@ -130,7 +129,7 @@ class Pages:
             context["choice"] = get_choice(request, progress.key, progress.database)
         if progress.status not in (states.BROKEN, states.ORPHANED):
             context["migration"] = api.get_migration(progress.key)
-            if action.is_launch and not context["refusal"]:
+            if action.makes_attempt and not context["refusal"]:
                 preparation = api.get_preparation(progress.key, progress.database)
                 context |= {"preparation": preparation, "rows_text": get_expectation(preparation)}
         return self._render(request, "confirm.html", context)
@@ -139,13 +138,13 @@ class Pages:
         if action.name in progress.allowed_actions:
             return ""
         if progress.status in (states.BROKEN, states.ORPHANED):
-            cause = progress.error or "There is no file with this key any more."
+            cause = progress.error or wording.FILE_GONE
             return f"This cannot be done, because the file of the migration does not work. {cause}"
         if action.name == "accept" and states.is_legal(action.name, progress.status):
             return f"{progress.key} has no open failure of an object on database '{progress.database}'."
         if states.is_legal(action.name, progress.status):
-            return f"{progress.key} is not stalled on database '{progress.database}': it is being worked on."
-        return states.get_refusal(action.name, progress.key, progress.database, progress.status)
+            return f"{progress.key} is not stalled on database '{progress.database}': a worker is working on it."
+        return wording.get_refusal(action.name, progress.key, progress.database, progress.status)
 
     def _require_tables(self, db_alias: str) -> None:
         if db_alias not in connections or not api.has_tables(db_alias):
@@ -155,22 +154,22 @@ class Pages:
         """Return the view behind the login, for those who may see the pages."""
 
         def check_permission(request: HttpRequest, *args: str, **kwargs: str) -> HttpResponseBase:
-            if not self.model_admin.has_view_permission(request):
+            if not self.access.has_view_permission(request):
                 raise PermissionDenied
             return view(request, *args, **kwargs)
 
-        return self.model_admin.admin_site.admin_view(check_permission)
+        return self.access.admin_site.admin_view(check_permission)
 
     def _render(
         self, request: HttpRequest, template: str, context: dict[str, Any], *, is_fragment: bool = False
     ) -> TemplateResponse:
-        site = self.model_admin.admin_site
+        site = self.access.admin_site
         request.current_app = site.name
         base: dict[str, Any] = {}
         if not is_fragment:
             base = {
                 **site.each_context(request),
-                "opts": self.model_admin.opts,
+                "opts": self.access.opts,
                 "is_manage_page": template == "manage.html",
                 "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
             }
@@ -186,5 +185,4 @@ def _read_seen(request: HttpRequest, action: Action) -> api.Seen | None:
         attempt_uuid = uuid.UUID(attempt) if attempt else None
     except ValueError:
         return None
-    # Whoever stops a run means the attempt, whatever has become of it meanwhile.
-    return api.Seen(attempt_uuid, "" if action.name in ("pause", "cancel") else status)
+    return api.Seen(attempt_uuid, "" if action.stops else status)

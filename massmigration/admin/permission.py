@@ -1,16 +1,38 @@
-"""Asks a migration's own ``has_run_permission()``, which may take the action and the database or only the person."""
+"""Who may do what: what the pages ask the admin, and what that asks a migration's own ``has_run_permission()``."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from django.contrib.admin import AdminSite
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+    from django.db.models.options import Options
+    from django.http import HttpRequest
+
+
+class Access(Protocol):
+    """What the pages need of ``MigrationRecordAdmin``, which a site may have overridden."""
+
+    admin_site: AdminSite
+    opts: Options[Any]
+
+    def has_view_permission(self, request: HttpRequest) -> bool:
+        """Return whether this person may see the pages."""
+
+    def may_run_some(self, request: HttpRequest) -> bool:
+        """Return whether this person may run migrations at all."""
+
+    def has_run_permission(self, request: HttpRequest, key: str, action: str, db_alias: str) -> bool:
+        """Return whether this person may do something to a migration."""
+
+    def get_page_url(self, name: str, *arguments: str) -> str:
+        """Return the URL of one of our pages; raise NoReverseMatch if it cannot have one."""
 
 
 def ask_run_permission(

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import NoReverseMatch, URLPattern, reverse
 from django.utils.html import format_html
 
-from massmigration import api, states
+from massmigration import api, states, wording
 from massmigration.admin.pages import Pages
 from massmigration.admin.permission import ask_run_permission
 from massmigration.exceptions import LoadError
@@ -50,12 +50,12 @@ class MigrationRecordAdmin(RecordAdmin):
     @admin.display(description="Status", ordering="status")
     def standing(self, record: MigrationRecord) -> str:
         """Return the status as a word."""
-        return f"{record.get_status_display()}{', without being run' if record.faked else ''}"
+        return wording.describe_status(record.status, faked=record.faked)
 
     @admin.display(description="Because")
     def because(self, record: MigrationRecord) -> str:
         """Return in words why it has this status."""
-        return states.REASONS.get(record.reason, record.reason)
+        return wording.describe_reason(record.reason)
 
     def get_urls(self) -> list[URLPattern]:
         """Put our pages before Django's own, whose last pattern takes everything."""
@@ -66,19 +66,19 @@ class MigrationRecordAdmin(RecordAdmin):
         return super().get_queryset(request).using(router.db_for_write(self.model))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds a record by hand."""
+        """Records are not added by hand."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: MigrationRecord | None = None) -> bool:
-        """Nobody changes a record's fields by hand."""
+        """Fields are not changed by hand."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: MigrationRecord | None = None) -> bool:
-        """Nobody deletes a record by hand; "Reset to not run…" does it with an event."""
+        """Records are not deleted by hand; "Reset to not run…" does it with an event."""
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: MigrationRecord | None = None) -> bool:
-        """Those see the pages who may view records, or run migrations."""
+        """Return whether this person may view records or run migrations."""
         return super().has_view_permission(request, obj) or self.may_run_some(request)
 
     def may_run_some(self, request: HttpRequest) -> bool:
@@ -89,8 +89,8 @@ class MigrationRecordAdmin(RecordAdmin):
         """Return whether this person may do something to a migration.
 
         They need the permission ``massmigration.run_migration`` and the consent of the migration's own
-        ``has_run_permission``. Where its file, or one that it depends on, does not work, nobody can be asked: then it
-        can only be stopped, and superusers can reset it.
+        ``has_run_permission``. Where its file, or one that it depends on, does not work, that cannot be asked: then the
+        migration can only be stopped, and superusers can reset it.
 
         Args:
             request: Its user asks.
@@ -103,7 +103,8 @@ class MigrationRecordAdmin(RecordAdmin):
         try:
             migration = api.get_migration(key)
         except LoadError:
-            return action in ("pause", "cancel") or (action == "reset" and bool(request.user.is_superuser))
+            keeps_record = states.ACTIONS[action].target != states.NOT_RUN
+            return not states.ACTIONS[action].needs_file and (keeps_record or bool(request.user.is_superuser))
         try:
             return ask_run_permission(migration, request.user, action, db_alias)
         except Exception:  # the author's code; its error must not take the page down

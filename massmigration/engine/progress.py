@@ -82,13 +82,14 @@ class Progress:
     shard_rows: tuple[ShardProgress, ...] = ()
     record_status: str = states.NOT_RUN
     acceptable: int = 0
+    unit: str = "rows"
 
     @property
     def allowed_actions(self) -> list[str]:
         """What a person may do now; without a working file a migration can only be stopped and reset."""
         actions = states.get_legal_actions(self.record_status)
         if self.status in (states.BROKEN, states.ORPHANED):
-            return [action for action in actions if action in ("pause", "cancel", "reset")]
+            return [action for action in actions if not states.ACTIONS[action].needs_file]
         unwanted = {"recover": not self.stalled, "accept": not self.acceptable}
         return [action for action in actions if not unwanted.get(action)]
 
@@ -169,10 +170,12 @@ def make_progress(
     """Return where a migration stands by what was read of it."""
     migration = subject.migration
     app_label, _, name = subject.key.partition(":")
-    description = migration.description if migration is not None else ""
+    known = {}
+    if migration is not None:
+        known = {"description": migration.description, "unit": get_kind(migration).unit}
     if record is None:
         identity = (subject.key, app_label, name, db_alias, subject.missing_status)
-        return Progress(*identity, error=subject.error, description=description)
+        return Progress(*identity, error=subject.error, **known)
     status = record.status if migration is not None else subject.missing_status
     values: dict[str, Any] = {
         "record_status": record.status,
@@ -180,7 +183,7 @@ def make_progress(
         "reason": record.reason or None,
         "faked": record.faked,
         "error": subject.error or record.error or None,
-        "description": description,
+        **known,
     }
     if work is not None:
         for group in _get_groups(subject, record, work):

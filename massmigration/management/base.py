@@ -19,7 +19,7 @@ from massmigration.exceptions import MassMigrationError
 from massmigration.management import exits
 from massmigration.management.display import get_display
 from massmigration.management.interrupts import Interrupts
-from massmigration.management.running import Runner
+from massmigration.management.runner import Runner
 
 
 class MassMigrationCommand(BaseCommand):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -18,15 +20,72 @@ from rich.text import Text
 
 from massmigration import states, wording
 from massmigration.api import Progress
-from massmigration.management.speed import Speedometer
+from massmigration.databases.redaction import flatten
 
 LINE_SECONDS: Final = 10.0
-"""Plain lines about the same migration are at least so far apart, unless something changed."""
+"""Plain lines about the same migration are at least this far apart, unless something changed."""
+
+MEMORY_SECONDS: Final = 15.0
+SHORTEST_SECONDS: Final = 1.0
+"""A rate is measured over at most the first and at least the second of these."""
 
 ROOM_FOR_BAR: Final = 20
 """Where the bar had fewer characters than this, the name gets a line of its own."""
 
 FINISHING: Final = "Finishing the batch in hand. Press Ctrl-C again to stop at once."
+
+
+def describe(progress: Progress, rate: float | None = None) -> wording.Run:
+    """Return a migration in words that no author's text makes steer the terminal.
+
+    Args:
+        progress: Where it stands.
+        rate: The rate that was measured; None: what the workers say.
+    """
+    run = wording.Run.of(progress, rate)
+    return run._replace(waiting_for=flatten(run.waiting_for or ""))
+
+
+def format_json(rows: list[dict[str, Any]]) -> str:
+    """Return rows as a JSON list for people and programs: in letters, but nothing in it steers a terminal."""
+    text = json.dumps(rows, indent=2, ensure_ascii=False)
+    return "".join(char if char == "\n" or flatten(char) == char else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else json.dumps(char)[1:-1]
+
+
+class Speedometer:
+    """The rate of all workers together over the last seconds.
+
+    A shard's own rate is that of its worker's last batches, and starts again with each shard: too restless to read.
+    """
+
+    def __init__(self) -> None:
+        self._counts: deque[tuple[float, int]] = deque()
+
+    def learn(self, count: int, now: float) -> None:
+        """Learn a count.
+
+        Args:
+            count: Objects done by now; fewer than before means that another run is shown now.
+            now: A monotonic time, in seconds.
+        """
+        if self._counts and count < self._counts[-1][1]:
+            self._counts.clear()
+        self._counts.append((now, count))
+        while len(self._counts) > 2 and now - self._counts[1][0] >= MEMORY_SECONDS:
+            self._counts.popleft()
+
+    def get_rate(self) -> float | None:
+        """Return objects per second, or None if that cannot be said yet."""
+        if len(self._counts) < 2:
+            return None
+        (began_at, first), (ended_at, last) = self._counts[0], self._counts[-1]
+        if ended_at - began_at < SHORTEST_SECONDS or last == first:
+            return None
+        return (last - first) / (ended_at - began_at)
 
 
 class Display:
@@ -59,23 +118,22 @@ class Display:
             self._write = None
             _drop_output()
 
-    def show(self, progress: Progress, unit: str, note: str = "") -> None:
+    def show(self, progress: Progress, note: str = "") -> None:
         """Show where a migration stands.
 
         Args:
             progress: Where it stands now.
-            unit: What it counts.
             note: What the command itself waits for, if it does.
         """
         if self._is_quiet:
             return
         now = time.monotonic()
-        self._speed.note(progress.processed or 0, now)
+        self._speed.learn(progress.processed or 0, now)
         what = (progress.key, progress.database, progress.status, progress.stalled, bool(note))
         if what == self._shown and now - self._shown_at < LINE_SECONDS:
             return
         self._shown, self._shown_at = what, now
-        line = note or wording.describe_run(progress, unit, self._speed.get_rate())
+        line = note or describe(progress, self._speed.get_rate()).line
         self.say(f"{wording.name_target(progress.key, progress.database)}  {line}")
 
     def end(self) -> None:
@@ -100,15 +158,15 @@ class BarDisplay(Display):
         self._console = console
         self._live: Live | None = None
         self._progress: Progress | None = None
-        self._unit = self._note = ""
+        self._note = ""
         self._is_stopping = False
         self._began_at = 0.0
         self._spinner = Spinner("dots")
 
-    def show(self, progress: Progress, unit: str, note: str = "") -> None:
+    def show(self, progress: Progress, note: str = "") -> None:
         """Show where a migration stands."""
-        self._speed.note(progress.processed or 0, time.monotonic())
-        self._progress, self._unit, self._note = progress, unit, note
+        self._speed.learn(progress.processed or 0, time.monotonic())
+        self._progress, self._note = progress, note
         if self._live is None:
             self._began_at = time.monotonic()
             self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=5, transient=True)
@@ -127,24 +185,25 @@ class BarDisplay(Display):
         self._is_stopping = True
 
     def _print(self, line: str) -> None:
-        # What is in a key or an error must not be taken for markup or an emoji code.
+        # What is in a key or an error must not be read as markup or as an emoji code.
         self._console.print(Text.from_ansi(line), soft_wrap=True)
 
     def _render(self) -> RenderableType:
         progress = self._progress
         if progress is None:
             return Text("")
-        detail = Text(self._get_detail(progress), style="yellow" if self._is_stopping else "dim")
+        run = describe(progress, self._speed.get_rate())
+        detail = Text(self._get_detail(run), style="yellow" if self._is_stopping else "dim")
         name = Text(wording.name_target(progress.key, progress.database), style="bold")
         elapsed = wording.format_seconds(float(int(time.monotonic() - self._began_at)))
-        if not self._unit or progress.status == states.ENQUEUED:
+        if not run.unit or progress.status == states.ENQUEUED:
             head = Table.grid(padding=(0, 1))
             head.add_row(name, self._spinner, Text(elapsed))
         else:
             head = Table.grid(padding=(0, 1), expand=True)
             head.add_column(no_wrap=True, overflow="ellipsis")
             head.add_column(ratio=1)
-            rows = wording.describe_rows(progress, self._unit)
+            rows = run.progress
             widest = len(rows) + len(f"{progress.total or 0:,}") - len(f"{progress.processed or 0:,}") + 1
             head.add_column(no_wrap=True, justify="right", min_width=widest)
             total = progress.total if progress.total else None
@@ -155,12 +214,10 @@ class BarDisplay(Display):
                 return Group(name, head, detail)
         return Group(head, detail)
 
-    def _get_detail(self, progress: Progress) -> str:
+    def _get_detail(self, run: wording.Run) -> str:
         if self._is_stopping:
             return FINISHING
-        trouble = self._note or wording.describe_trouble(progress)
-        pace = wording.describe_pace(progress, self._unit, self._speed.get_rate())
-        return ", ".join(part for part in (trouble, pace) if part)
+        return ", ".join(part for part in [self._note or run.trouble, *run.results, *run.pace] if part)
 
 
 def get_display(stdout: Any, *, verbosity: int = 1, is_worker: bool = False) -> Display:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final
@@ -11,8 +10,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from massmigration import api, recorder, wording
-from massmigration.backends.base import get_backend
+from massmigration import api, recorder, states, wording, worker
 from massmigration.databases.redaction import flatten
 from massmigration.management import exits, plan, report
 from massmigration.management.base import (
@@ -22,10 +20,11 @@ from massmigration.management.base import (
     check_working_options,
     running,
 )
+from massmigration.management.display import format_json
 from massmigration.management.selection import (
     add_database_arguments,
     add_name_arguments,
-    ask,
+    confirm,
     find_key,
     get_one,
     get_wanted_aliases,
@@ -33,7 +32,7 @@ from massmigration.management.selection import (
 from massmigration.models import MigrationFailure
 
 ID_LENGTH: Final = 12
-"""So much of a failure's key is shown; ``accept --failure`` takes how one begins."""
+"""How much of a failure's key is shown; ``accept --failure`` takes the beginning of one."""
 
 
 def add_list_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +49,7 @@ def add_accept_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``accept``."""
     add_name_arguments(parser)
     add_database_arguments(parser)
-    parser.add_argument("--reason", metavar="TEXT", default="", help="Why they are taken as they are; required.")
+    parser.add_argument("--reason", metavar="TEXT", default="", help="Why these objects are skipped; required.")
     parser.add_argument(
         "--failure",
         metavar="ID",
@@ -112,34 +111,30 @@ def _write_json(command: BaseCommand, found: Iterable[tuple[MigrationFailure, st
     """Write a JSON list row by row."""
     begin = "["
     for failure, alias in found:
-        row = wording.format_json([_as_row(failure, alias, with_traceback=with_traceback)])
+        row = format_json([_as_row(failure, alias, with_traceback=with_traceback)])
         command.stdout.write(begin + row[1:-2], ending="")
         begin = ","
     command.stdout.write("[]" if begin == "[" else "\n]")
 
 
 def accept(command: BaseCommand, options: dict[str, Any]) -> int:
-    """Accept failures after a yes, see a run that goes on to its end, and return the exit code."""
+    """Accept failures after a yes, stay with a run that continues, and return the exit code."""
     check_working_options(options)
     key, aliases = get_one(options, "accept")
     if not options["reason"].strip():
         raise exits.refuse(
-            "massmigration accept needs a reason, which the events keep: add --reason with some words on why these "
-            "objects may stay as they are."
+            "massmigration accept needs a reason, which the events keep: add --reason with a few words on why these "
+            "objects may be skipped."
         )
     codes = []
     for alias in aliases:
         names, until = options["failure"], None
         count = len(names or ())
-        if not names:  # what fails while somebody thinks about the question is not meant
+        if not names:  # what fails while a person thinks about the question is not meant
             until = api.get_last_failed_at(key, alias)
             count = api.count_failures(key, alias).acceptable
-        question = (
-            f"{_count_objects(count)} of {wording.name_target(key, alias)} will stay as they are, and count as "
-            "dealt with. Accept that?"
-        )
-        if count and not ask(question, interactive=options["interactive"], stdin=sys.stdin, what="Accepting failures"):
-            command.stdout.write("Nothing was changed.")
+        target = f"{wording.count(count, 'failures')} of {wording.name_target(key, alias)}"
+        if count and not confirm(command, options, states.ACTIONS["accept"], target):
             return exits.STOPPED
         codes.append(_accept(command, options, key, alias, names, until))
     return exits.combine(codes)
@@ -154,7 +149,7 @@ def _accept(
     until: datetime | None,
 ) -> int:
     migration = api.get_migration(key)
-    works_here = options["wait"] and not get_backend(migration).has_workers
+    works_here = options["wait"] and not worker.works_elsewhere(migration)
     done = api.accept_failures(
         key,
         db_alias,
@@ -166,11 +161,8 @@ def _accept(
         enqueue=not works_here,
     )
     name = wording.name_target(key, db_alias)
-    if not done.accepted_count and not done.goes_on:
-        command.stdout.write(f"{name}  nothing to accept")
-        return exits.APPLIED
-    still_open = f"; {done.open_count:,} {'stays' if done.open_count == 1 else 'stay'} open" if done.open_count else ""
-    command.stdout.write(f"{name}  {_count_objects(done.accepted_count)} accepted{still_open}")
+    accepted = wording.describe_accepted(done.accepted_count, done.open_count, goes_on=done.goes_on)
+    command.stdout.write(f"{name}  {accepted}")
     if not done.goes_on:
         return exits.APPLIED
     if not options["wait"]:
@@ -179,10 +171,6 @@ def _accept(
         return exits.APPLIED
     with running(command, options) as (runner, _):
         return runner.run(key, db_alias, plan.JOIN)
-
-
-def _count_objects(count: int) -> str:
-    return f"{count:,} {wording.inflect('objects', count)}"
 
 
 def _as_row(failure: MigrationFailure, db_alias: str, *, with_traceback: bool) -> dict[str, Any]:
@@ -213,4 +201,4 @@ def _write(command: BaseCommand, failure: MigrationFailure, db_alias: str, *, wi
         for part in failure.traceback.rstrip().splitlines():
             command.stdout.write(f"    {flatten(part)}")
         return
-    command.stdout.write(command.style.ERROR(f"    {wording.describe_failure(failure)}"))
+    command.stdout.write(command.style.ERROR(f"    {report.describe_failure(failure)}"))

@@ -12,6 +12,8 @@ from massmigration.api import Progress
 from massmigration.databases.aliases import check_alias
 from massmigration.databases.redaction import flatten
 from massmigration.discovery.loader import get_loader
+from massmigration.management import display
+from massmigration.management.display import describe
 from massmigration.management.selection import find_app
 
 
@@ -51,7 +53,7 @@ def is_unapplied(row: Progress) -> bool:
 
 def format_json(rows: list[Progress]) -> str:
     """Return the rows as a JSON list."""
-    return wording.format_json([row.as_dict() for row in rows])
+    return display.format_json([row.as_dict() for row in rows])
 
 
 def write_text(command: BaseCommand, rows: list[Progress], app_labels: list[str]) -> None:
@@ -92,18 +94,14 @@ def _describe(row: Progress, style: Any, *, names_database: bool) -> str:
         states.BROKEN: style.ERROR,
         states.NOT_RUN: str,
     }.get(row.status, style.WARNING)
-    parts = [f"{paint(states.LABELS[row.status])}{where}{' without running it' if row.faked else ''}"]
-    unit = wording.get_unit(get_loader().migrations.get(row.key))
-    if row.status == states.APPLIED:
-        if unit and row.processed is not None:
-            parts.append(f"{row.processed:,} {unit}")
-        if row.finished_at is not None:
-            parts.append(wording.format_moment(row.finished_at))
-    else:
-        parts += [wording.describe_trouble(row), wording.describe_rows(row, unit)]
+    run = describe(row)
+    parts = [f"{paint(states.LABELS[row.status])}{where}{f' {wording.WITHOUT_RUNNING}' if row.faked else ''}"]
+    parts += [run.trouble, run.progress]
+    if row.status == states.APPLIED and row.finished_at is not None:
+        parts.append(wording.format_moment(row.finished_at))
     line = ", ".join(part for part in parts if part)
     trouble = row.error or row.warning
     if row.status == states.ORPHANED and not trouble:
         reset = wording.make_command("massmigration reset", row.key, row.database)
-        trouble = f"its file is gone; bring it back, or: {reset}"
+        trouble = f"{wording.FILE_GONE} To reset it: {reset}"
     return f"{line}: {flatten(trouble)}" if trouble else line

@@ -13,24 +13,13 @@ from massmigration.databases.redaction import flatten
 from massmigration.definitions.base import BaseMigration
 from massmigration.discovery.loader import get_loader
 from massmigration.exceptions import DatabaseNotAllowed
+from massmigration.management import display as displays
 
-START, RESUME, RETRY, JOIN, RECOVER, RESTART = "start", "resume", "retry", "join", "recover", "restart"
-NOTHING, LEAVE, FAKE = "nothing", "leave", "fake"
+JOIN, NOTHING, LEAVE = "join", "nothing", "leave"
+"""What is done beside the actions of ``states.ACTIONS``."""
 
 COUNT_SECONDS: Final = 0.5
 """A count for the plan that takes longer is replaced by an estimate."""
-
-_ACTIONS: Final = {
-    states.NOT_RUN: START,
-    states.ENQUEUED: JOIN,
-    states.RUNNING: JOIN,
-    states.APPLIED: NOTHING,
-    states.PAUSED: RESUME,
-    states.FAILED: RETRY,
-    states.CANCELLED: START,
-    states.ROLLED_BACK: START,
-}
-_STOPPED_BY_PERSON_OR_ERROR: Final = (states.PAUSED, states.FAILED, states.CANCELLED, states.ROLLED_BACK)
 
 
 @dataclass(frozen=True)
@@ -40,7 +29,7 @@ class Step:
     Attributes:
         key: The migration.
         db_alias: The database.
-        action: What is to be done: one of this module's constants.
+        action: What is to be done: a name in ``states.ACTIONS`` or one of this module's constants.
         progress: Where it stands now.
     """
 
@@ -55,12 +44,15 @@ def choose_action(progress: Progress, *, is_named: bool) -> str:
 
     Args:
         progress: Where it stands.
-        is_named: Whether the person asked for it by name; only then is resumed, retried or started anew what a person
+        is_named: Whether the person asked for it by name; only then is resumed, retried or started again what a person
             stopped or what failed.
     """
-    if progress.status in _STOPPED_BY_PERSON_OR_ERROR and not is_named:
-        return LEAVE
-    return _ACTIONS.get(progress.status, LEAVE)
+    if progress.status in states.ACTIVE:
+        return JOIN
+    if progress.status == states.APPLIED:
+        return NOTHING
+    action = states.get_action_towards_end(progress.status)
+    return action if action and (is_named or progress.status == states.NOT_RUN) else LEAVE
 
 
 def make_plan(app_label: str | None, key: str | None, db_aliases: list[str]) -> list[Step]:
@@ -100,7 +92,7 @@ def make_plan(app_label: str | None, key: str | None, db_aliases: list[str]) -> 
 
 def make_fake(steps: list[Step]) -> list[Step]:
     """Return the steps that mark as applied what is not, without running it."""
-    return [step if step.action == NOTHING else replace(step, action=FAKE) for step in steps]
+    return [step if step.action == NOTHING else replace(step, action="fake") for step in steps]
 
 
 def _get_keys(app_label: str | None, key: str | None) -> list[str]:
@@ -132,13 +124,10 @@ def describe(step: Step, style: Any) -> str:
         status = states.LABELS[step.progress.status]
         detail = f": {flatten(step.progress.error)}" if step.progress.error else ""
         return f"{name}  {style.WARNING(f'{status}, left alone{detail}')}"
-    parts = [step.action if step.action != FAKE else "mark as applied without running it"]
-    if step.action == START and (number := count(migration, step.db_alias)) and number.number is not None:
-        count_text = wording.format_count(number.number, is_estimate=number.is_estimate)
-        parts.append(f"{count_text} {wording.inflect('rows', number.number)}")
-    elif step.action in (JOIN, RESUME, RETRY) and (
-        rows := wording.describe_rows(step.progress, wording.get_unit(migration))
-    ):
+    parts = [step.action if step.action != "fake" else f"mark as applied {wording.WITHOUT_RUNNING}"]
+    if step.action == "start" and (number := count(migration, step.db_alias)) and number.number is not None:
+        parts.append(wording.count(number.number, "rows", is_estimate=number.is_estimate))
+    elif step.action in (JOIN, "resume", "retry") and (rows := displays.describe(step.progress).progress):
         parts.append(rows)
     if migration.destructive:
         parts.append(style.WARNING("deletes or overwrites data"))

@@ -7,14 +7,19 @@ from typing import Any, Final
 from massmigration import api, states, wording
 from massmigration.api import Progress
 from massmigration.databases.redaction import flatten
-from massmigration.discovery.loader import get_loader
+from massmigration.management.display import describe
+from massmigration.models import MigrationFailure
+from massmigration.states import Action
 
 FAILURE_LIMIT: Final = 3
-"""So many failed objects are shown; all of them are kept."""
+"""How many failed objects are shown; all of them are kept."""
+
+LINE_LIMIT: Final = 200
+"""Characters of an error that are shown on one line."""
 
 
 def describe_end(progress: Progress, style: Any, seconds: float | None = None) -> list[str]:
-    """Return the lines about a migration that is at work no more.
+    """Return the lines about a migration that is not running any more.
 
     Args:
         progress: Where it stands.
@@ -23,24 +28,23 @@ def describe_end(progress: Progress, style: Any, seconds: float | None = None) -
     """
     name = wording.name_target(progress.key, progress.database)
     if progress.status == states.APPLIED:
-        lines = [f"{name}  {style.SUCCESS('applied')}{_describe_result(progress, seconds)}"]
+        lines = [f"{name}  {style.SUCCESS(states.LABELS[states.APPLIED])}{_describe_result(progress, seconds)}"]
         if progress.warning:
             lines.append(style.WARNING(f"  Warning: {flatten(progress.warning)}"))
         return lines
     if progress.status == states.FAILED:
         return _describe_failure(progress, style)
-    rows = wording.describe_rows(progress, _get_unit(progress))
-    line = f"{name}  {style.WARNING(states.LABELS[progress.status])}{f' after {rows}' if rows else ''}"
-    ways = {
-        states.PAUSED: ("To resume it", "massmigration resume"),
-        states.CANCELLED: ("To start it again", "massmigrate"),
-        states.ROLLED_BACK: ("To start it again", "massmigrate"),
-        states.NOT_RUN: ("To run it", "massmigrate"),
-    }
-    if progress.status not in ways:
-        return [line]
-    why, command = ways[progress.status]
-    return [line, f"  {why}: {wording.make_command(command, progress.key, progress.database)}"]
+    line = f"{name}  {style.WARNING(states.LABELS[progress.status])}{_describe_after(progress)}"
+    way_on = wording.describe_way_on(progress.status, progress.key, progress.database)
+    return [line, f"  {way_on}"] if way_on else [line]
+
+
+def describe_done(action: Action, key: str, db_alias: str) -> list[str]:
+    """Return the lines about an action that is over at once."""
+    target = action.target or states.NOT_RUN
+    label = wording.describe_status(target, faked=target == states.APPLIED)
+    line = f"{wording.name_target(key, db_alias)}  {label}; {action.outcome}"
+    return [line, f"  {wording.describe_way_on(target, key, db_alias)}"] if target == states.PAUSED else [line]
 
 
 def describe_launch(progress: Progress, style: Any) -> list[str]:
@@ -62,7 +66,7 @@ def describe_interrupt(progress: Progress, style: Any) -> list[str]:
     watch = wording.make_command("massmigration watch", progress.key, progress.database)
     pause = wording.make_command("massmigration pause", progress.key, progress.database)
     if progress.workers_alive:
-        line = f"{name}  continues, because other workers are at it; only watching has ended"
+        line = f"{name}  continues, because other workers are working on it; only watching has ended"
     else:
         line = f"{name}  stays {states.LABELS[progress.status]}; only watching has ended"
     return [
@@ -85,46 +89,44 @@ def describe_termination(progress: Progress, style: Any) -> list[str]:
 
 def _describe_result(progress: Progress, seconds: float | None) -> str:
     if progress.faked:
-        return " without running it"
-    unit, parts = _get_unit(progress), []
-    if unit and progress.processed is not None:
-        parts.append(f"{progress.processed:,} {wording.inflect(unit, progress.processed)}")
-        if progress.changed is not None:
-            parts.append(f"{progress.changed:,} changed")
+        return f" {wording.WITHOUT_RUNNING}"
+    run = describe(progress)
+    parts = run.numbers
     if progress.started_at and progress.finished_at:  # the rate is that of the whole attempt, so is the time
         seconds = (progress.finished_at - progress.started_at).total_seconds()
     if seconds is not None:
         parts.append(wording.format_seconds(seconds))
-    if unit and progress.rate and seconds and seconds >= 1:
-        parts.append(f"{progress.rate:,.0f} {unit}/s")
+    if run.unit and run.rate and seconds and seconds >= 1:
+        parts.append(wording.describe_rate(run.rate, run.unit))
     return f": {', '.join(parts)}" if parts else ""
 
 
 def _describe_failure(progress: Progress, style: Any) -> list[str]:
-    rows = wording.describe_rows(progress, _get_unit(progress))
     name = wording.name_target(progress.key, progress.database)
-    after = f" after {rows}" if rows else ""
-    lines = [f"{name}  {style.ERROR('failed')}{after}: {flatten(progress.error or _describe_reason(progress))}"]
+    why = flatten(progress.error or wording.describe_reason(progress.reason) or "no reason was kept")
+    lines = [f"{name}  {style.ERROR(states.LABELS[states.FAILED])}{_describe_after(progress)}: {why}"]
     failures = api.get_acceptable_failures(progress.key, progress.database, limit=FAILURE_LIMIT)
     count = progress.acceptable if len(failures) == FAILURE_LIMIT else len(failures)
     if len(failures) == 1 and " ".join(failures[0].message.split()) in (progress.error or ""):
         failures = []  # the line above says it all
     for failure in failures:
         name = flatten(f"{failure.object_key} ({failure.object_repr})")
-        lines.append(f"  Object {name}: {wording.describe_failure(failure)}")
+        lines.append(f"  Object {name}: {describe_failure(failure)}")
     if failures and count > len(failures):
         lines.append(f"  and {count - len(failures):,} more")
     retry = wording.make_command("massmigration retry", progress.key, progress.database)
     lines.append(f"  Fix the problem, then: {retry}")
     if progress.acceptable:
         accept = wording.make_command("massmigration accept", progress.key, progress.database)
-        lines.append(f"  Or accept the failed objects as they are: {accept} --reason=TEXT")
+        lines.append(f"  Or skip the failed objects: {accept} --reason=TEXT")
     return lines
 
 
-def _describe_reason(progress: Progress) -> str:
-    return states.REASONS.get(progress.reason or "", "no reason was kept")
+def _describe_after(progress: Progress) -> str:
+    rows = describe(progress).progress
+    return f" after {rows}" if rows else ""
 
 
-def _get_unit(progress: Progress) -> str:
-    return wording.get_unit(get_loader().migrations.get(progress.key))
+def describe_failure(failure: MigrationFailure) -> str:
+    """Return class and message of a failure in one line that is not too long."""
+    return flatten(wording.describe_error(failure.error_class, " ".join(failure.message.split()), LINE_LIMIT))

@@ -7,9 +7,10 @@ import sys
 from typing import Any
 
 from django.apps import apps
+from django.core.management.base import BaseCommand
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from massmigration import api, recorder
+from massmigration import api, recorder, states
 from massmigration.databases.aliases import check_alias, get_aliases, get_database_aliases
 from massmigration.discovery.loader import get_loader
 from massmigration.management import exits
@@ -140,6 +141,25 @@ def get_one(options: dict[str, Any], verb: str) -> tuple[str, list[str]]:
     return key, aliases or get_wanted_aliases(options, key)
 
 
+def confirm(command: BaseCommand, options: dict[str, Any], action: states.Action, target: str) -> bool:
+    """Say what an action does, and return whether the person wants it; if not, say that nothing was changed.
+
+    Args:
+        command: For its output.
+        options: With ``interactive``.
+        action: What is about to be done.
+        target: What it is done to.
+
+    Raises:
+        CommandError: There is no terminal to ask in.
+    """
+    question = f"{action.why}\n{action.submit}: {target}?"
+    if ask(question, interactive=options["interactive"], stdin=sys.stdin, what=f"massmigration {action.verb}"):
+        return True
+    command.stdout.write("Nothing was changed.")
+    return False
+
+
 def ask(question: str, *, interactive: bool, stdin: Any, what: str) -> bool:
     """Ask a question and return whether the answer is yes; ``--noinput`` is a yes.
 
@@ -147,7 +167,7 @@ def ask(question: str, *, interactive: bool, stdin: Any, what: str) -> bool:
         question: Without the choices.
         interactive: Whether to ask at all.
         stdin: Where the answer comes from.
-        what: What is asked about, for the refusal where nobody can answer.
+        what: What is asked about, for the refusal where there is no terminal.
 
     Raises:
         CommandError: There is no terminal to ask in.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from django.core.management.base import BaseCommand, DjangoHelpFormatter
 
-from massmigration import api, states, wording
-from massmigration.management import exits, failures, history, migrating, plan
+from massmigration import api, states
+from massmigration.management import events, exits, failures, migrate, report
 from massmigration.management.base import (
     add_actor_argument,
     add_noinput_argument,
@@ -21,11 +20,12 @@ from massmigration.management.base import (
 from massmigration.management.selection import (
     add_database_arguments,
     add_name_arguments,
-    ask,
+    confirm,
     find_key,
     get_one,
     get_wanted_aliases,
 )
+from massmigration.states import Action
 
 Options = dict[str, Any]
 AddArguments = Callable[[argparse.ArgumentParser], None]
@@ -88,40 +88,35 @@ def _add_confirmed_working(parser: argparse.ArgumentParser) -> None:
 
 def _add_events(parser: argparse.ArgumentParser) -> None:
     _add_target(parser)
-    history.add_arguments(parser)
+    events.add_arguments(parser)
 
 
-def _change(verb: str, change: Callable[..., Any], tell: Callable[[BaseCommand, str, str], str]) -> Handle:
+def _change(action: Action) -> Handle:
+    """Return what does an action that is over at once, and says what came of it."""
+
     def handle(command: BaseCommand, options: Options) -> int:
-        key, aliases = get_one(options, verb)
+        key, aliases = get_one(options, action.verb)
+        if "interactive" in options and not confirm(command, options, action, f"{key} on {_join(aliases)}"):
+            return exits.STOPPED
         for alias in aliases:
-            change(key, alias, actor=options["actor"], origin="command")
-            command.stdout.write(tell(command, key, alias))
+            api.ACTIONS[action.name](key, alias, actor=options["actor"], origin="command")
+            for line in report.describe_done(action, key, alias):
+                command.stdout.write(line)
         return exits.APPLIED
 
     return handle
 
 
-def _tell_pause(command: BaseCommand, key: str, db_alias: str) -> str:
-    go_on = wording.make_command("massmigration resume", key, db_alias)
-    return (
-        f"{wording.name_target(key, db_alias)}  paused; workers stop after the batch in hand\n  To resume it: {go_on}"
-    )
+def _run(action: Action) -> Handle:
+    """Return what does an action that makes a migration run, and stays until its end."""
 
-
-def _tell_cancel(command: BaseCommand, key: str, db_alias: str) -> str:
-    return f"{wording.name_target(key, db_alias)}  cancelled; migrated rows are kept"
-
-
-def _tell_fake(command: BaseCommand, key: str, db_alias: str) -> str:
-    return f"{wording.name_target(key, db_alias)}  {command.style.SUCCESS('applied')} without running it"
-
-
-def _run_foreground(verb: str, action: str) -> Handle:
     def handle(command: BaseCommand, options: Options) -> int:
         check_working_options(options)
-        key, aliases = get_one(options, verb)
-        return _run_all(command, options, [(key, alias) for alias in aliases], action)
+        key, aliases = get_one(options, action.verb)
+        api.get_migration(key)
+        if "interactive" in options and not confirm(command, options, action, f"{key} on {_join(aliases)}"):
+            return exits.STOPPED
+        return _run_all(command, options, [(key, alias) for alias in aliases], action.name)
 
     return handle
 
@@ -135,29 +130,6 @@ def _run_all(command: BaseCommand, options: Options, targets: list[tuple[str, st
                 return code
             codes.append(code)
     return exits.combine(codes)
-
-
-def _restart(command: BaseCommand, options: Options) -> int:
-    check_working_options(options)
-    key, aliases = get_one(options, "restart")
-    api.get_migration(key)
-    question = f"{key} visits every row again, from the beginning, on {_join(aliases)}. Restart it?"
-    if not ask(question, interactive=options["interactive"], stdin=sys.stdin, what=f"Restarting {key}"):
-        command.stdout.write("Nothing was changed.")
-        return exits.STOPPED
-    return _run_all(command, options, [(key, alias) for alias in aliases], plan.RESTART)
-
-
-def _reset(command: BaseCommand, options: Options) -> int:
-    key, aliases = get_one(options, "reset")
-    question = f"{key} will count as not run on {_join(aliases)}; migrated rows stay as they are. Reset it?"
-    if not ask(question, interactive=options["interactive"], stdin=sys.stdin, what=f"Resetting {key}"):
-        command.stdout.write("Nothing was changed.")
-        return exits.STOPPED
-    for alias in aliases:
-        api.reset_migration(key, alias, actor=options["actor"], origin="command")
-        command.stdout.write(f"{wording.name_target(key, alias)}  not run; its record is forgotten")
-    return exits.APPLIED
 
 
 def _recover(command: BaseCommand, options: Options) -> int:
@@ -175,7 +147,7 @@ def _recover(command: BaseCommand, options: Options) -> int:
     if not stalled:
         command.stdout.write("Nothing to recover.")
         return exits.APPLIED
-    return _run_all(command, options, stalled, plan.RECOVER)
+    return _run_all(command, options, stalled, "recover")
 
 
 def _watch(command: BaseCommand, options: Options) -> int:
@@ -194,50 +166,37 @@ def _join(aliases: list[str]) -> str:
     return "database " + " and ".join(f"'{alias}'" for alias in aliases)
 
 
+def _do(name: str, add_arguments: AddArguments, handle: Handle | None = None, aliases: tuple[str, ...] = ()) -> Verb:
+    """Return the verb of an action of a person; unless it has its own way, what it does is known from the action."""
+    action = states.ACTIONS[name]
+    runs = action.target in states.ACTIVE
+    return Verb(action.verb, action.why, add_arguments, handle or (_run if runs else _change)(action), aliases)
+
+
 _ALL: Final = (
     Verb(
-        "run",
+        states.ACTIONS["start"].verb,
         "Apply a migration and what it depends on; the same as massmigrate.",
-        migrating.add_arguments,
-        migrating.migrate,
+        migrate.add_arguments,
+        migrate.migrate,
     ),
-    Verb(
-        "pause",
-        "Stop after the batch in hand.",
-        _add_target_and_actor,
-        _change("pause", api.pause_migration, _tell_pause),
-    ),
-    Verb("resume", "Go on after a pause.", _add_working, _run_foreground("resume", plan.RESUME)),
-    Verb(
-        "cancel",
-        "Give a run up; migrated rows are kept.",
-        _add_target_and_actor,
-        _change("cancel", api.cancel_migration, _tell_cancel),
-    ),
-    Verb("retry", "Try what failed again, then go on.", _add_working, _run_foreground("retry", plan.RETRY)),
-    Verb("restart", "Visit every row again, from the beginning.", _add_confirmed_working, _restart),
+    _do("pause", _add_target_and_actor),
+    _do("resume", _add_working),
+    _do("cancel", _add_target_and_actor),
+    _do("retry", _add_working),
+    _do("restart", _add_confirmed_working),
     Verb(
         "failures",
         "List the objects that failed, with their errors.",
         failures.add_list_arguments,
         failures.show_failures,
     ),
-    Verb(
-        "accept",
-        "Take objects that failed as they are, for a reason.",
-        failures.add_accept_arguments,
-        failures.accept,
-    ),
-    Verb(
-        "fake",
-        "Mark as applied without running.",
-        _add_target_and_actor,
-        _change("fake", api.fake_migration, _tell_fake),
-    ),
-    Verb("reset", "Forget the record, so that it counts as not run.", _add_confirmed, _reset, ("delete",)),
-    Verb("recover", "Go on with what a crash left behind; without a name, with all of it.", _add_working, _recover),
+    _do("accept", failures.add_accept_arguments, failures.accept),
+    _do("fake", _add_target_and_actor),
+    _do("reset", _add_confirmed, aliases=("delete",)),
+    _do("recover", _add_working, _recover),
     Verb("watch", "Show the progress until the end; change nothing.", _add_target, _watch),
-    Verb("events", "Show who did what, and when.", _add_events, history.show_events),
+    Verb("events", "Show who did what, and when.", _add_events, events.show_events),
 )
 
 VERBS: Final = {verb.name: verb for verb in _ALL}

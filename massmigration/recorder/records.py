@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
-from massmigration import logs, record_cache, signals, states
+from massmigration import logs, record_cache, states, wording
 from massmigration.databases.redaction import clean, clean_values, make_storable
 from massmigration.databases.transactions import has_row_locks, is_document_store
 from massmigration.exceptions import IllegalMove
@@ -160,8 +160,8 @@ def add_event(
 ) -> None:
     """Write one line of the audit trail; after the commit, write it to the log and send the action's signal."""
     detail, actor = make_storable(detail), clean(author.actor)
-    move_of_action = states.MOVES.get(action)
-    status = (move_of_action.target if move_of_action else None) or ""
+    entry = states.ACTIONS[action]
+    status = entry.target or ""
     MigrationEvent.objects.using(db_alias).create(
         key=key,
         attempt_uuid=attempt_uuid,
@@ -191,9 +191,8 @@ def add_event(
             parameters=sorted(parameters or ()) or None,  # their values are nobody's business
             cause=cause,
         )
-        signal = signals.BY_EVENT.get(action)
-        if signal is not None:
-            signal.send_robust(
+        if entry.signal is not None:
+            entry.signal.send_robust(
                 sender=author.sender,
                 key=key,
                 db_alias=db_alias,
@@ -219,7 +218,7 @@ def get_events(key: str | None, db_alias: str, limit: int, app_label: str | None
 
 def refuse(key: str, db_alias: str, action: str, status: str) -> IllegalMove:
     """Return the error that refuses an action in a status."""
-    sentence = states.get_refusal(action, key, db_alias, status)
+    sentence = wording.get_refusal(action, key, db_alias, status)
     return IllegalMove(sentence, key=key, db_alias=db_alias, status=status, action=action)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import NamedTuple
 
-from massmigration import states
+from massmigration import states, wording
 from massmigration.exceptions import IllegalMove
 from massmigration.models import MigrationRecord
 
@@ -34,5 +34,5 @@ def check_seen(record: MigrationRecord | None, seen: Seen | None, key: str, db_a
         return
     status = record.status if record is not None else states.NOT_RUN
     is_same_attempt = record is None or seen.attempt_uuid in (None, record.attempt_uuid)
-    sentence = states.get_stale_refusal(key, db_alias, status, is_same_attempt=is_same_attempt)
+    sentence = wording.get_stale_refusal(key, db_alias, status, is_same_attempt=is_same_attempt)
     raise IllegalMove(sentence, key=key, db_alias=db_alias, status=status, action=action)

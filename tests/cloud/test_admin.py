@@ -9,8 +9,8 @@ from django.contrib.auth.models import User
 from django.contrib.messages import get_messages
 from django.test import Client
 
-from massmigration import api, states
-from massmigration.admin.actions import ACTIONS
+from massmigration import api, states, wording
+from massmigration.admin.actions import BUTTONS
 from massmigration.models import MigrationRecord
 from tests.cloud.app.models import Row
 from tests.cloud.support import get_visits, make_rows, quick, traffic  # noqa: F401
@@ -52,7 +52,7 @@ def test_a_click_runs_it_and_the_pages_show_it(db_alias, operator):
     response = operator.post(f"{page}run/")
     assert (response.status_code, response["Location"]) == (302, MANAGE)
     [message] = get_messages(response.wsgi_request)
-    assert str(message) == f"Migration {MAPPER} {ACTIONS['run'].done} on database '{db_alias}'."
+    assert str(message) == wording.describe_done("start", MAPPER, db_alias)
     assert api.wait_for_migration(MAPPER, db_alias, timeout=90).status == "applied"  # by a process of its own
     assert get_visits(db_alias) == {1: 60}
     shown = read(operator, page)
@@ -93,7 +93,7 @@ def test_every_button_does_what_it_says(db_alias, operator, path, before, after)
         api.start_migration(MAPPER, db_alias, actor="test", enqueue=False)
         MigrationRecord.objects.using(db_alias).filter(pk=MAPPER).update(status=before)
     assert f"{get_page(db_alias)}{path}/" in read(operator, get_page(db_alias))
-    assert f"{ACTIONS[path].submit}</button>" in read(operator, f"{get_page(db_alias)}{path}/")
+    assert f"{BUTTONS[path].submit}</button>" in read(operator, f"{get_page(db_alias)}{path}/")
     response = operator.post(f"{get_page(db_alias)}{path}/")
     [message] = get_messages(response.wsgi_request)
     assert (message.level_tag, api.get_progress(MAPPER, db_alias).status) == ("success", after)

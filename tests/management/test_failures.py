@@ -110,7 +110,7 @@ class TestAccept:
         answer = manage("massmigration", "accept", *WORDS, REASON, "--noinput", "--actor=ada")
         assert answer.code == 0
         first, *_, applied, warning = answer.output.splitlines()
-        assert first == f"{SKIPS}  2 objects accepted"
+        assert first == f"{SKIPS}  2 failures were accepted; the run continues to its end"
         assert applied.startswith(f"{SKIPS}  applied: 3 rows")
         assert warning == "  Warning: 2 objects were accepted after an error, unmigrated."
         assert get_visits("default") == {0, 1}
@@ -120,7 +120,7 @@ class TestAccept:
     def test_takes_those_that_are_named(self, manage, failed):
         first, second = get_failures()
         answer = manage("massmigration", "accept", *WORDS, REASON, "--noinput", f"--failure={first.pk[:12]}")
-        assert answer == (0, f"{SKIPS}  1 object accepted; 1 stays open\n")
+        assert answer == (0, f"{SKIPS}  1 failure was accepted; 1 stays open\n")
         assert api.get_progress(SKIPS).status == "failed"
         City.objects.update(note="")
         assert manage("massmigration", "retry", *WORDS).code == 0
@@ -149,7 +149,7 @@ class TestAccept:
         City.objects.create(name="Nowhere", note="bad")
         manage("massmigrate", SKIPS)
         MigrationFailure.objects.update(object_key=None)
-        assert manage("massmigration", "accept", *WORDS, REASON) == (0, f"{SKIPS}  nothing to accept\n")
+        assert manage("massmigration", "accept", *WORDS, REASON) == (0, f"{SKIPS}  no failure was left to accept\n")
 
     @pytest.mark.parametrize("prepare", [[], ["massmigration", "cancel", *WORDS]])
     def test_is_refused_where_no_run_waits_for_it(self, manage, failed, prepare):
@@ -181,5 +181,5 @@ class TestAccept:
 def test_a_run_that_failed_names_the_command(manage):
     City.objects.create(name="Nowhere", note="bad")
     output = manage("massmigrate", SKIPS).output
-    assert "  Or accept the failed objects as they are: " in output
+    assert "  Or skip the failed objects: " in output
     assert f"massmigration accept {' '.join(SKIPS.split(':'))} --reason=TEXT" in output

@@ -155,7 +155,7 @@ class TestRestart:
         answer = manage("massmigration", "restart", *WORDS)
         assert (answer.code, answer.output) == (
             2,
-            f"Restarting {NAMES} has to be confirmed, but there is no terminal to ask in. Add --noinput to say yes.",
+            "massmigration restart has to be confirmed, but there is no terminal to ask in. Add --noinput to say yes.",
         )
 
 
@@ -249,7 +249,7 @@ class TestWatch:
         line = process.stdout.readline()
         assert f"{NAMES}  stalled since " in line
         assert line.endswith(
-            "nobody works on it; go on with: python -m django massmigration recover testapp 0001_names\n"
+            "no worker is working on it; continue with: python -m django massmigration recover testapp 0001_names\n"
         )
         api.cancel_migration(NAMES)
         assert process.wait(20) == 3

@@ -17,7 +17,7 @@ import pytest
 
 from massmigration import api, states
 from massmigration.management.display import Display
-from massmigration.management.working import Work
+from massmigration.management.work import Work
 from massmigration.models import MigrationEvent, MigrationShard
 from tests.management.conftest import (
     QUICK,
@@ -177,7 +177,9 @@ class TestCrash:
         process.wait()
         wait_until(lambda: api.get_progress(SLOW, db_alias).stalled, 10)
         listed = run_manage("showmassmigrations", "testapp", f"--database={db_alias}", env=QUICK)
-        assert re.search(r"\[ \] 0002_slow +running, stalled since \d\d:\d\d:\d\d: nobody works on it", listed.stdout)
+        assert re.search(
+            r"\[ \] 0002_slow +running, stalled since \d\d:\d\d:\d\d: no worker is working on it", listed.stdout
+        )
 
         again = run_manage("massmigrate", SLOW, "--database", db_alias, env=QUICK)
         assert again.returncode == 0, again.stdout + again.stderr
@@ -245,7 +247,7 @@ class TestWorkers:
         make_cities("default", 20)
         answer = run_manage("massmigrate", SLOW, "--workers=3", env=QUICK)
         assert answer.returncode == 0
-        assert f"{SLOW}: SQLite lets one process write at a time, so 1 worker works." in answer.stdout
+        assert f"{SLOW}: database 'default' lets one process write at a time; using 1 worker." in answer.stdout
         assert get_visits("default") == {1}
 
 

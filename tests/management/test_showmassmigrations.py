@@ -95,7 +95,8 @@ class TestText:
         api.start_migration(NAMES, enqueue=False)
         MigrationRecord.objects.update(moved_at=timezone.now() - datetime.timedelta(days=3))
         assert re.search(
-            r"enqueued, stalled since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: nobody works on it", get_line(manage, "0001")
+            r"enqueued, stalled since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: no worker is working on it",
+            get_line(manage, "0001"),
         )
 
     def test_shows_broken_files_and_records_without_a_file(self, manage, other_app):
@@ -105,7 +106,7 @@ class TestText:
         assert re.search(r"\[ \] 0001_broken +broken: .*nothing_like_it", output)
         assert re.search(r"\[ \] 0002_good +not run\n", output)
         assert re.search(
-            r"\[ \] 0009_gone +orphaned: its file is gone; .* massmigration reset shops 0009_gone\n", output
+            r"\[ \] 0009_gone +orphaned: Its file is gone\. .* massmigration reset shops 0009_gone\n", output
         )
 
     def test_of_an_app_without_any(self, manage):

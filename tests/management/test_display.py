@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from massmigration.management.speed import MEMORY_SECONDS, Speedometer
+from massmigration.management.display import MEMORY_SECONDS, Speedometer
 
 
 def measure(*counts):
     speedometer = Speedometer()
     for now, count in counts:
-        speedometer.note(count, now)
+        speedometer.learn(count, now)
     return speedometer.get_rate()
 
 

@@ -15,7 +15,7 @@ from massmigration.api import Progress
 from massmigration.databases.redaction import flatten, get_message
 from massmigration.discovery.loader import get_loader
 from massmigration.exceptions import MassMigrationError
-from massmigration.management import exits, plan
+from massmigration.management import exits, plan, report
 from massmigration.management.base import (
     add_actor_argument,
     add_noinput_argument,
@@ -25,7 +25,7 @@ from massmigration.management.base import (
 )
 from massmigration.management.interrupts import Interrupts
 from massmigration.management.plan import Step
-from massmigration.management.running import Runner
+from massmigration.management.runner import Runner
 from massmigration.management.selection import (
     add_database_arguments,
     add_name_arguments,
@@ -129,7 +129,7 @@ class _Walk:
 
     def _take(self, step: Step) -> int:
         name = wording.name_target(step.key, step.db_alias)
-        # A plan gets old while others are worked off, and until a person has answered.
+        # A plan gets old while other migrations run, and until a person has answered.
         progress = api.get_progress(step.key, step.db_alias)
         action = plan.choose_action(progress, is_named=self._is_named)
         if action == plan.LEAVE:
@@ -144,7 +144,7 @@ class _Walk:
             return exits.STOPPED
         code = self._runner.run(step.key, step.db_alias, action)
         if code == exits.APPLIED and not api.migration_is_applied(step.key, step.db_alias):
-            self._unapplied.add((step.key, step.db_alias))  # set going, but not waited for
+            self._unapplied.add((step.key, step.db_alias))  # started, but not waited for
         return code
 
     def _find_blocker(self, step: Step) -> str | None:
@@ -162,9 +162,8 @@ def _work_at_attempt(command: BaseCommand, key: str | None, aliases: list[str], 
 def _fake(command: BaseCommand, steps: list[Step], options: dict[str, Any]) -> int:
     for step in steps:
         api.fake_migration(step.key, step.db_alias, actor=options["actor"], origin="command")
-        command.stdout.write(
-            f"{wording.name_target(step.key, step.db_alias)}  {command.style.SUCCESS('applied')} without running it"
-        )
+        for line in report.describe_end(api.get_progress(step.key, step.db_alias), command.style):
+            command.stdout.write(line)
     return exits.APPLIED
 
 
@@ -191,11 +190,8 @@ def _describe_left(progress: Progress, style: Any) -> list[str]:
     status = progress.status
     error = f": {flatten(progress.error)}" if progress.error else ""
     line = f"{name}  {style.WARNING(states.LABELS[status])}, left alone{error}"
-    if status == states.BROKEN:
-        return [line]
-    verb = {states.PAUSED: "resume", states.FAILED: "retry"}.get(status, "run")
-    why = "To start it again" if verb == "run" else f"To {verb} it"
-    return [line, f"  {why}: {wording.make_command(f'massmigration {verb}', progress.key, progress.database)}"]
+    way_on = wording.describe_way_on(status, progress.key, progress.database)
+    return [line, f"  {way_on}"] if way_on else [line]
 
 
 def _read_uuid(text: str) -> uuid.UUID:

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from django.db import DatabaseError, connections
 
-from massmigration import api, states, wording
+from massmigration import api, states, wording, worker
 from massmigration.api import Progress
-from massmigration.backends.base import get_backend
-from massmigration.backends.local import check_interpreter, check_second_process
 from massmigration.databases.redaction import describe
 from massmigration.definitions.base import BaseMigration
-from massmigration.discovery.loader import get_loader
-from massmigration.engine.leases import get_max_workers
 from massmigration.exceptions import IllegalMove, MassMigrationError
+from massmigration.management import display as displays
 from massmigration.management import exits, plan, report
 from massmigration.management.display import Display
 from massmigration.management.interrupts import Interrupts
-from massmigration.management.watching import poll
-from massmigration.management.working import Work
-
-_LAUNCHES: Final[dict[str, Callable[..., Any]]] = {
-    plan.START: api.start_migration,
-    plan.RESTART: api.restart_migration,
-    plan.RESUME: api.resume_migration,
-    plan.RETRY: api.retry_migration,
-    plan.RECOVER: api.recover_migration,
-}
+from massmigration.management.work import Work, poll
 
 
 class Runner:
@@ -72,18 +59,18 @@ class Runner:
         Args:
             key: The migration.
             db_alias: The database.
-            action: ``start``, ``restart``, ``resume``, ``retry``, ``recover`` or ``join``.
+            action: A name in ``api.ACTIONS`` that makes it run, or ``plan.JOIN``.
 
         Raises:
             MassMigrationError: It cannot be launched.
         """
         migration = api.get_migration(key)
-        is_local = not get_backend(migration).has_workers
+        is_local = not worker.works_elsewhere(migration)
         works_here = is_local and self._waits
         count = self._get_worker_count(migration, db_alias) if works_here else 1
         if self._workers > 1 and not is_local:
             self.say(f"{key}: its workers are those of its backend, so --workers has no effect.")
-        if action in (plan.START, plan.RESTART) and migration.operator_notes:
+        if action != plan.JOIN and states.ACTIONS[action].makes_attempt and migration.operator_notes:
             self.say(f"{key}: {migration.operator_notes}")
         self._launch(migration, db_alias, action, enqueue=not works_here)
         if not self._waits:
@@ -94,7 +81,7 @@ class Runner:
         work = Work(migration, db_alias, self._display, self._interrupts, self._actor) if works_here else None
         try:
             if work is None:
-                self._see_to_it(migration, db_alias)
+                self._watch_over(migration, db_alias)
             else:
                 self._interrupts.on_interrupt = self._display.announce_stop
                 work.work_with_children(count) if count > 1 else work.work()
@@ -126,10 +113,9 @@ class Runner:
 
     def watch(self, key: str, db_alias: str) -> int:
         """Show a migration until it ends, change nothing, and return the exit code for how it ended."""
-        unit = wording.get_unit(get_loader().migrations.get(key))
 
         def look(progress: Progress) -> None:
-            self._display.show(progress, unit, _get_way_out(progress))
+            self._display.show(progress, _get_way_out(progress))
 
         try:
             poll(key, db_alias, self._interrupts, look)
@@ -154,15 +140,15 @@ class Runner:
         return exits.of_status(progress.status)
 
     def _launch(self, migration: BaseMigration, db_alias: str, action: str, *, enqueue: bool) -> None:
-        """Make the move; if somebody else was quicker and it is at work already, join it."""
+        """Do the action; if another person or process was faster and it is running already, join it."""
         if action == plan.JOIN:
             if not api.get_progress(migration, db_alias).stalled:
                 return
-            action = plan.RECOVER
+            action = "recover"
         try:
-            _LAUNCHES[action](migration, db_alias, actor=self._actor, origin="command", enqueue=enqueue)
+            api.ACTIONS[action](migration, db_alias, actor=self._actor, origin="command", enqueue=enqueue)
         except IllegalMove:
-            if action == plan.RESTART or api.get_progress(migration, db_alias).status not in states.ACTIVE:
+            if action == "restart" or api.get_progress(migration, db_alias).status not in states.ACTIVE:
                 raise
         except (DatabaseError, MassMigrationError):
             raise
@@ -175,28 +161,18 @@ class Runner:
 
     def _get_worker_count(self, migration: BaseMigration, db_alias: str) -> int:
         """Return how many of the wanted workers can be of use, and say so if they are fewer."""
-        if self._workers == 1:
-            return 1
-        check_second_process(db_alias)
-        check_interpreter()
-        bound = get_max_workers(migration, db_alias)
-        if bound is None or bound >= self._workers:
-            return self._workers
-        if connections[db_alias].vendor == "sqlite":
-            why = "SQLite lets one process write at a time"
-        else:
-            why = "it is serial" if migration.serial else f"its max_workers is {bound}"
-        self.say(f"{migration.key}: {why}, so {bound} worker{'s work' if bound > 1 else ' works'}.")
-        return bound
+        count, why = worker.limit_workers(migration, db_alias, self._workers)
+        if why:
+            self.say(f"{migration.key}: {why}; using {wording.count(count, 'workers')}.")
+        return count
 
-    def _see_to_it(self, migration: BaseMigration, db_alias: str) -> None:
+    def _watch_over(self, migration: BaseMigration, db_alias: str) -> None:
         """Watch a backend's workers, and hand on what they abandoned."""
-        unit = wording.get_unit(migration)
 
         def look(progress: Progress) -> None:
             if progress.stalled:
-                self._launch(migration, db_alias, plan.RECOVER, enqueue=True)
-            self._display.show(progress, unit)
+                self._launch(migration, db_alias, "recover", enqueue=True)
+            self._display.show(progress)
 
         poll(migration.key, db_alias, self._interrupts, look)
 
@@ -219,6 +195,5 @@ class Runner:
 def _get_way_out(progress: Progress) -> str:
     if not progress.stalled:
         return ""
-    trouble = wording.describe_trouble(progress)
     command = wording.make_command("massmigration recover", progress.key, progress.database)
-    return f"{trouble}; go on with: {command}"
+    return f"{displays.describe(progress).trouble}; continue with: {command}"

@@ -9,10 +9,11 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from massmigration import api, wording
+from massmigration import api
 from massmigration.databases.redaction import flatten
 from massmigration.exceptions import MigrationNotFound
 from massmigration.management import exits
+from massmigration.management.display import format_json
 from massmigration.management.selection import find_key, get_wanted_aliases
 from massmigration.models import MigrationEvent
 
@@ -36,14 +37,14 @@ def show_events(command: BaseCommand, options: dict[str, Any]) -> int:
     found = sorted(found, key=lambda pair: pair[0].at)[-options["limit"] :]
     if options["format"] == "json":
         rows = [_as_row(event, alias) for event, alias in found]
-        command.stdout.write(wording.format_json(rows))
+        command.stdout.write(format_json(rows))
     else:
         _write_table(command, found, names_database=len(aliases) > 1)
     return exits.APPLIED
 
 
 def _find(options: dict[str, Any], aliases: list[str]) -> tuple[str | None, str | None]:
-    """Find the migration; one whose file and record are gone has its events still."""
+    """Find the migration; one whose file and record are gone still has its events."""
     label, name = options["app_label"], options["name"]
     key = label if label and ":" in label and name is None else f"{label}:{name}" if name else None
     if key and any(_get_events(key, alias, 1) for alias in aliases):

@@ -1,27 +1,28 @@
-"""Works one migration off with this process or with its children, and pauses it if nobody else works on it."""
+"""Works one migration off with this process or its children, and pauses it unless another worker is working on it."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from typing import Final
 
 from django.db import DatabaseError, InterfaceError, connections
 
 from massmigration import api, states, wording, worker
-from massmigration.api import Progress
-from massmigration.backends.local import make_worker_command
-from massmigration.backends.logfiles import make_log_path
+from massmigration.api import Progress, ShardProgress
 from massmigration.databases.redaction import describe, get_message
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import IllegalMove, MassMigrationError
 from massmigration.management import exits
 from massmigration.management.display import Display
 from massmigration.management.interrupts import Interrupts
-from massmigration.management.presence import get_others, get_wait_note, has_own
-from massmigration.management.watching import POLL_SECONDS, poll
-from massmigration.management.workers import WorkerPool
+from massmigration.management.pool import WorkerPool
+
+POLL_SECONDS: Final = 0.5
+DATABASE_PATIENCE_SECONDS: Final = 60.0
+"""For how long watching continues while the database does not answer."""
 
 
 class Work:
@@ -43,13 +44,12 @@ class Work:
         self._display = display
         self._interrupts = interrupts
         self._actor = actor
-        self._unit = wording.get_unit(migration)
         self._looked_at = 0.0
         self._has_worked = False
         self._saw_others = False
 
     def work(self) -> None:
-        """Work in this process until the migration ends; on at the new attempt if somebody began one meanwhile."""
+        """Work in this process until the migration ends; if a person starts it again meanwhile, at the new attempt."""
         adopts = True
         while not self._interrupts.should_stop():
             attempt_uuid = self._find_attempt()
@@ -80,11 +80,9 @@ class Work:
                 adopts=adopts,
             )
         except (DatabaseError, InterfaceError) as error:
-            command = wording.make_command("massmigrate", self._migration.key, self._db_alias)
             raise MassMigrationError(
-                f"Database '{self._db_alias}' failed while {self._migration.key} was worked on: "
-                f"{get_message(error)}. Nothing is "
-                f"lost; go on with: {command}",
+                f"Database '{self._db_alias}' failed while {self._migration.key} was running: {get_message(error)}. "
+                f"Nothing is lost. {self._to_continue()}",
                 key=self._migration.key,
                 db_alias=self._db_alias,
             ) from error
@@ -92,11 +90,10 @@ class Work:
             is_ours = isinstance(error, KeyboardInterrupt) and self._interrupts.is_interrupted
             if isinstance(error, Exception) or is_ours:
                 raise
-            command = wording.make_command("massmigrate", self._migration.key, self._db_alias)
             raise exits.break_off(
                 f"{self._migration.key} was broken off on database '{self._db_alias}' by {describe(error)}, raised in "
-                f"its own code or by a signal handler of the site. The batch in hand was rolled back. To continue: "
-                f"{command}"
+                f"its own code or by a signal handler of the site. The batch in hand was rolled back. "
+                f"{self._to_continue()}"
             ) from error
 
     def work_with_children(self, count: int) -> None:
@@ -111,16 +108,15 @@ class Work:
         attempt_uuid = self._find_attempt()
         if attempt_uuid is None:
             return
-        command = make_worker_command(self._migration.key, self._db_alias, attempt_uuid)
-        log_path = make_log_path(self._migration.key, attempt_uuid)
+        command, log_path = worker.make_child(self._migration.key, self._db_alias, attempt_uuid)
         pool = WorkerPool(command, count, log_path, self._display.say)
 
         def look(progress: Progress) -> None:
             if progress.attempt_uuid == str(attempt_uuid):
                 takeovers = sum(shard.takeovers or 0 for shard in progress.shard_rows)
                 pool.tend((progress.processed, progress.failed, takeovers))
-            self._note_workers(progress, pool.pids)
-            self._display.show(progress, self._unit)
+            self._learn_workers(progress, pool.pids)
+            self._display.show(progress)
 
         try:
             pool.start()
@@ -130,7 +126,7 @@ class Work:
             pool.wait(should_hurry=lambda: self._interrupts.is_terminated)
         except KeyboardInterrupt:  # the second Ctrl-C
             pool.kill()
-            connections[self._db_alias].close()  # it may have been in the middle of a question
+            connections[self._db_alias].close()  # it may have been in the middle of a query
             self.pause(pool.pids)
             raise
         except BaseException:
@@ -140,18 +136,18 @@ class Work:
             pool.wait()
 
     def pause(self, child_pids: Collection[int] = ()) -> bool:
-        """Pause the migration, unless others work on it.
+        """Pause the migration, unless other workers are working on it.
 
         Args:
             child_pids: Processes that count as this one.
 
         Returns:
-            Whether it is at work no more.
+            Whether it is not running any more.
         """
         progress = api.get_progress(self._migration, self._db_alias)
         if progress.status not in states.ACTIVE:
             return True
-        if get_others(progress, child_pids) or (self._saw_others and not self._has_worked):
+        if _get_others(progress, child_pids) or (self._saw_others and not self._has_worked):
             return False
         with suppress(IllegalMove):  # it has just ended
             api.pause_migration(self._migration, self._db_alias, actor=self._actor, origin="command")
@@ -172,11 +168,61 @@ class Work:
         self._looked_at = now
         with suppress(Exception):
             progress = api.get_progress(self._migration, self._db_alias)
-            self._note_workers(progress, ())
+            self._learn_workers(progress, ())
             if progress.status in states.ACTIVE:
-                note = "" if has_own(progress) else get_wait_note(progress)
-                self._display.show(progress, self._unit, note)
+                self._display.show(progress, "" if _has_own(progress, ()) else _describe_wait(progress))
 
-    def _note_workers(self, progress: Progress, child_pids: Collection[int]) -> None:
-        self._has_worked = self._has_worked or has_own(progress, child_pids)
-        self._saw_others = bool(get_others(progress, child_pids))
+    def _learn_workers(self, progress: Progress, child_pids: Collection[int]) -> None:
+        self._has_worked = self._has_worked or _has_own(progress, child_pids)
+        self._saw_others = bool(_get_others(progress, child_pids))
+
+    def _to_continue(self) -> str:
+        return f"To continue: {wording.make_command('massmigrate', self._migration.key, self._db_alias)}"
+
+
+def poll(key: str, db_alias: str, interrupts: Interrupts, look: Callable[[Progress], None]) -> None:
+    """Call ``look`` with the progress twice a second, until the migration is not running or the command is to stop.
+
+    Args:
+        key: The migration.
+        db_alias: The database; a connection that broke is opened again.
+        interrupts: Whether the command was asked to stop.
+        look: Does something with the progress.
+    """
+    answered_at = time.monotonic()
+    while not interrupts.should_stop():
+        try:
+            progress = api.get_progress(key, db_alias)
+            if progress.status not in states.ACTIVE:
+                return
+            look(progress)
+            answered_at = time.monotonic()
+        except (DatabaseError, InterfaceError):
+            if time.monotonic() - answered_at > DATABASE_PATIENCE_SECONDS:
+                raise
+            connections[db_alias].close()
+        time.sleep(POLL_SECONDS)
+
+
+def _has_own(progress: Progress, child_pids: Iterable[int]) -> bool:
+    """Return whether this process or one of its children holds a shard."""
+    return any(shard.is_live and worker.is_own(shard.worker, child_pids) for shard in progress.shard_rows)
+
+
+def _get_others(progress: Progress, child_pids: Iterable[int]) -> list[ShardProgress]:
+    """Return the shards that other workers hold."""
+    return [shard for shard in progress.shard_rows if shard.is_live and not worker.is_own(shard.worker, child_pids)]
+
+
+def _describe_wait(progress: Progress) -> str:
+    """Return what a worker without work waits for: the others' leases, if nothing else is to be done."""
+    others = _get_others(progress, ())
+    expiries = [shard.lease_expires_at for shard in others if shard.lease_expires_at is not None]
+    if not expiries:
+        return ""
+    workers = sorted({shard.worker.rpartition(":")[0] for shard in others})
+    who = f"{workers[0]} is" if len(workers) == 1 else f"{wording.count(len(workers), 'workers')} are"
+    return (
+        f"{who} working on it; if a worker is gone, its key range is taken over when its lease runs out, at "
+        f"{wording.format_moment(min(expiries))}"
+    )

@@ -1,4 +1,4 @@
-"""The child processes of ``--workers N``: started with connections of their own, watched, replaced, stopped."""
+"""The child processes of ``--workers N``: started, watched, replaced, stopped."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from massmigration.backends.local import make_environment
-from massmigration.backends.logfiles import open_log
+from massmigration import worker
 from massmigration.exceptions import BackendUnreachable
 
 POLL_SECONDS: Final = 0.1
 PATIENCE: Final = 5
-"""How many processes more than there are workers may die in a row before any of them has got anywhere."""
+"""How many processes more than there are workers may die in a row without any progress."""
 
 
 class WorkerPool:
@@ -50,11 +49,11 @@ class WorkerPool:
         """Replace workers that ended although there is work; to be called only while there is.
 
         Args:
-            sign: Changes whenever the run gets on, or counts a worker as lost: it is the engine then that ends a run
-                whose workers are lost again and again.
+            sign: Changes whenever the run makes progress or counts a worker as lost: then the engine ends a run whose
+                workers are lost again and again.
 
         Raises:
-            BackendUnreachable: They keep dying, and nothing gets on.
+            BackendUnreachable: They keep dying without any progress.
         """
         if sign != self._sign:
             self._deaths, self._sign = 0, sign
@@ -67,8 +66,8 @@ class WorkerPool:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             if self._deaths > PATIENCE + self._count:
                 raise BackendUnreachable(
-                    f"The worker processes keep ending before they have moved a row; the last one {how}. See "
-                    f"{self._log_path}, then go on with massmigrate."
+                    f"The worker processes keep ending before they have migrated a row; the last one {how}. See "
+                    f"{self._log_path}, then continue with massmigrate."
                 )
             self._say(f"Worker process {child.pid} {how}; another one is started.")
             self._start_one()
@@ -101,16 +100,6 @@ class WorkerPool:
             time.sleep(POLL_SECONDS)
 
     def _start_one(self) -> None:
-        try:
-            with open_log(self._log_path) as log:
-                child = subprocess.Popen(
-                    self._command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=make_environment(),
-                )
-        except OSError as error:
-            raise BackendUnreachable(f"A worker process could not be started: {error}.") from error
+        child = worker.start_child(self._command, self._log_path)
         self.pids.add(child.pid)
         self._children.append(child)
