@@ -333,7 +333,7 @@ class TestPages:
         assert ">broken</span>" in page
         assert "this file is &lt;broken&gt;" in page
         assert ">orphaned</span>" in page
-        assert "There is no file for this record any more." in page
+        assert "Its file is gone. Bring it back, or reset the record." in page
         assert f"{MANAGE}default/gone/0001_lost/cancel/" in page
         assert f"{MANAGE}default/gone/0001_lost/resume/" not in page
         assert "this file is &lt;broken&gt;" in read(operator, f"{MANAGE}default/adminapp/0001_broken/")

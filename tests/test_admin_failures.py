@@ -190,13 +190,13 @@ class TestAccept:
         assert '<input type="hidden" name="from" value="detail">' in page
         assert api.get_progress(KEY).failed == 1
 
-    def test_that_somebody_else_was_quicker_is_told(self, operator: Client) -> None:
+    def test_that_another_person_was_faster_is_told(self, operator: Client) -> None:
         (failure,) = fail("Atlantis")
         MigrationFailure.objects.update(status="retried")
         MigrationRecord.objects.update(reason=states.VERIFY_FAILED)
         level, sentence = get_sentence(operator.post(ACCEPT, {"reason": "gone", "failure": failure.pk}))
         assert level == "success"
-        assert sentence == f"Nothing was left to accept of migration {KEY} on database 'default'."
+        assert sentence == f"Migration {KEY} on database 'default': no failure was left to accept."
 
     @pytest.mark.parametrize("method", ["get", "post"])
     def test_needs_the_permission_to_run(self, viewer: Client, method: str) -> None:

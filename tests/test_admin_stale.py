@@ -93,7 +93,7 @@ def test_another_attempt_is_refused(operator: Client, path: str) -> None:
     MigrationRecord.objects.filter(pk=KEY).update(status=status)
     state = get_state()
     level, sentence = get_sentence(operator.post(f"{PAGE}{path}/", {"standing": standing, "reason": "because"}))
-    assert (level, sentence) == ("error", f"Migration {KEY} has been started again on database 'default', {STALE}")
+    assert (level, sentence) == ("error", f"Migration {KEY} was started again on database 'default', {STALE}")
     assert get_state() == state
 
 

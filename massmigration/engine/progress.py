@@ -170,7 +170,7 @@ def make_progress(
     """Return where a migration stands by what was read of it."""
     migration = subject.migration
     app_label, _, name = subject.key.partition(":")
-    known = {}
+    known: dict[str, Any] = {}
     if migration is not None:
         known = {"description": migration.description, "unit": get_kind(migration).unit}
     if record is None:
