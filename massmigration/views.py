@@ -24,7 +24,7 @@ from massmigration.backends.certificates import CertificatesUnreachable
 from massmigration.backends.oidc import TokenRefused
 from massmigration.databases.aliases import check_alias, get_aliases
 from massmigration.databases.redaction import describe, get_message
-from massmigration.databases.transactions import is_transient
+from massmigration.databases.registry import is_transient
 from massmigration.exceptions import (
     DatabaseNotAllowed,
     IllegalMove,

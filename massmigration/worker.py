@@ -24,7 +24,7 @@ from massmigration.backends.local import (
 )
 from massmigration.backends.logfiles import make_log_path, open_log
 from massmigration.conf import conf
-from massmigration.databases.transactions import is_document_store, is_transient
+from massmigration.databases.registry import get_database, is_transient
 from massmigration.definitions.base import BaseMigration, make_own
 from massmigration.engine import slice as slices
 from massmigration.engine import versions
@@ -107,7 +107,7 @@ def _claim_next(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID
     worked = [shard for shard in shards if shard.last_progress_at is not None]
     pattern = max(worked, key=lambda shard: shard.last_progress_at or shard.created_at, default=None)
     # Where a claim that another forestalls costs seconds, workers that begin together do not want the same shard.
-    in_turn = random.sample(shards, len(shards)) if is_document_store(db_alias) else shards
+    in_turn = random.sample(shards, len(shards)) if get_database(db_alias).reads_block_writes else shards
     for shard in in_turn:
         if shard.kind == MigrationShard.FINISH and has_open_range:
             continue

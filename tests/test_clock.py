@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from massmigration import MapperMigration, executor, recorder, states, watch
-from massmigration.databases import clock
+from massmigration.databases.registry import get_database
 from massmigration.engine.leases import claim, is_claimable, is_live, release
 from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
 from tests.engine.support import AUTHOR, claim_range, get_progress, make, start, work
@@ -112,7 +112,7 @@ def test_machines_whose_clocks_differ_agree_by_the_databases_clock(migration, db
         for error in (-HOUR, HOUR):
             patch.setattr(time, "time", lambda error=error: right() + error)
             patch.setattr(timezone, "now", lambda error=error: datetime.fromtimestamp(right() + error, tz=UTC))
-            clock._readings.clear()
+            get_database(db_alias).read_clock()
             stored = get_stored(shard, db_alias)
             assert is_live(stored)
             assert not is_claimable(stored)
@@ -134,7 +134,9 @@ def test_the_hour_that_comes_twice_in_october(migration, db_alias, settings, mon
     stored = get_stored(shard, db_alias)
     monkeypatch.setattr(time, "time", lambda: ended_at + 1)
     monkeypatch.setattr(timezone, "now", lambda: datetime(2026, 10, 25, 2, 0, 0))
-    monkeypatch.setitem(clock._readings, db_alias, (ended_at + 1 - time.monotonic(), time.monotonic()))
+    monkeypatch.setattr(
+        get_database(db_alias), "_reading", (ended_at + 1 - time.monotonic(), time.monotonic()), raising=False
+    )
     assert stored.lease_expires_at > timezone.now(), "on the wall it lies ahead"
     assert not is_live(stored)
     assert is_claimable(stored)

@@ -18,8 +18,9 @@ from django.dispatch import Signal
 
 from massmigration import api, checks, conf, definitions, exceptions, signals, states
 from massmigration.backends.base import BaseBackend
-from massmigration.databases.keys import KINDS, SQLITE_DECIMAL_DIGITS
-from massmigration.databases.transactions import LOCK_PATIENCE_SECONDS
+from massmigration.databases.base import LOCK_PATIENCE_SECONDS
+from massmigration.databases.keys import KEY_TYPES
+from massmigration.databases.sqlite import DECIMAL_DIGITS
 from massmigration.definitions import base, batch, custom, mapper, simple
 from massmigration.engine.batch import REVISITS
 from massmigration.engine.pacing import LARGEST_SIZE
@@ -189,7 +190,7 @@ def test_every_refusal_of_a_queryset_and_every_kind_of_key_is_documented():
     keys = section.get_section("Primary keys").rows
     assert len(section.rows) - len(keys) == len(_REFUSALS) + 1, "and the one bound to another database"
     described = " ".join(row[0] for row in keys).lower()
-    assert all(kind.name.lower().split()[0] in described for kind in KINDS)
+    assert all(kind.name.lower().split()[0] in described for kind in KEY_TYPES)
 
 
 def test_the_numbers_in_sentences_are_the_real_ones():
@@ -198,7 +199,7 @@ def test_the_numbers_in_sentences_are_the_real_ones():
         "guarantees.md": ["up to five times"],
         "statuses.md": ["After five passes"],
         "errors.md": [f"more than {LOCK_PATIENCE_SECONDS:g} seconds"],
-        "kinds.md": [f"more than {SQLITE_DECIMAL_DIGITS} digits"],
+        "kinds.md": [f"more than {DECIMAL_DIGITS} digits"],
     }
     assert MAX_PASSES == 5
     assert REVISITS + 1 == 4

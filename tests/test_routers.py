@@ -18,7 +18,7 @@ from django.test import Client
 
 from massmigration import BatchMigration, CustomMigration, MapperMigration, SimpleMigration, api, executor
 from massmigration.databases.aliases import get_aliases, get_database_aliases
-from massmigration.engine.querysets import KeyRange
+from massmigration.databases.ranges import KeyRange
 from massmigration.engine.tables import get_table
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationRecord

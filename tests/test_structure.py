@@ -1,16 +1,26 @@
-"""How the package is built: which questions are asked in which rooms."""
+"""How the package is built: which questions are asked in which rooms, and how little a new database needs."""
 
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.db import OperationalError, connections
 
 import massmigration
+from massmigration import MapperMigration
+from massmigration.databases.registry import get_database
+from massmigration.databases.sql import SqlDatabase
 from massmigration.definitions import base
 from massmigration.engine.kinds import KINDS
+from tests.engine.support import run
+from tests.markdown import ROOT, Page
+from tests.testapp.models import City
 
 PACKAGE = Path(massmigration.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "migration_templates" not in path.parts)
@@ -53,3 +63,80 @@ def test_only_the_kinds_and_the_discovery_ask_for_the_class_of_a_definition():
         and (tests := list(find_type_tests(path.read_text(encoding="utf-8"))))
     }
     assert found == {}
+
+
+FORBIDDEN = re.compile(r"\.vendor|is_document|gcloudc|sqlite3|psycopg|\bMySQLdb\b")
+"""What asks which database it is, or knows a driver."""
+
+
+def find_questions(text: str) -> list[str]:
+    return FORBIDDEN.findall(text)
+
+
+def test_no_module_outside_its_room_asks_which_database_it_is():
+    assert find_questions('if connection.vendor == "x" or is_document_store(alias)') == [".vendor", "is_document"]
+    found = {
+        name: questions
+        for path in MODULES
+        if not (name := path.relative_to(PACKAGE).as_posix()).startswith("databases/")
+        and (questions := find_questions(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+def get_skeleton() -> str:
+    section = Page(ROOT / "CONTRIBUTING.md").get_section("Add a database in one file")
+    (block,) = [block for block in section.blocks if block.language == "python"]
+    return block.code
+
+
+class Migration(MapperMigration):
+    update_fields = ["visits"]
+    shard_count = 2
+
+    def get_queryset(self, db_alias):
+        return City.objects.using(db_alias).filter(flag=False)
+
+    def operation(self, city, db_alias):
+        city.visits += 1
+
+
+class DriverError(Exception):
+    sqlstate = "MY001"
+
+
+@pytest.fixture
+def vendor(monkeypatch):
+    """Have Django call the database of the tests by another vendor's name."""
+    monkeypatch.setattr(connections["default"], "vendor", "mydb")
+    return "mydb"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_skeleton_of_a_new_database_works(vendor, monkeypatch):
+    module = types.ModuleType(f"massmigration.databases.{vendor}")
+    exec(compile(get_skeleton(), "CONTRIBUTING.md", "exec"), vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("massmigration.databases.registry._databases", {})
+    database = get_database("default")
+    assert type(database) is module.Database
+    assert get_database("default") is database
+    City.objects.bulk_create(City(name=f"City {number}", flag=number % 3 == 0) for number in range(90))
+    progress = run(Migration, "default")
+    assert (progress.status, progress.processed, progress.changed) == ("applied", 60, 60)
+    assert set(City.objects.filter(flag=False).values_list("visits", flat=True)) == {1}
+    assert isinstance(database, SqlDatabase)
+    assert database.estimate(City.objects.all()) == 1000
+    error = OperationalError("try again")
+    error.__cause__ = DriverError()
+    assert database.is_transient(error) and database.is_contention(error)
+    assert not SqlDatabase("default").is_transient(error)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_is_not_known_is_worked_with_plain_sql(vendor, monkeypatch):
+    monkeypatch.setattr("massmigration.databases.registry._databases", {})
+    assert type(get_database("default")) is SqlDatabase
+    City.objects.bulk_create(City(name=f"City {number}") for number in range(30))
+    assert run(Migration, "default").status == "applied"
+    assert set(City.objects.values_list("visits", flat=True)) == {1}

@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError
 from django.utils.module_loading import import_string
 
 from massmigration.conf import conf
-from massmigration.databases.transactions import is_transient
+from massmigration.databases.registry import is_transient
 from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, ConfigurationError
 
 if TYPE_CHECKING:

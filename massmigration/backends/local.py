@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import connections
 
 from massmigration.backends.base import BaseBackend
 from massmigration.backends.callers import is_app_engine
 from massmigration.backends.logfiles import make_log_path, open_log
 from massmigration.conf import conf
-from massmigration.databases.transactions import is_in_memory
+from massmigration.databases.registry import get_database
 from massmigration.exceptions import BackendUnreachable, ConfigurationError
 
 
@@ -61,7 +60,7 @@ def check_second_process(db_alias: str) -> None:
     Args:
         db_alias: The database.
     """
-    if is_in_memory(connections[db_alias]):
+    if get_database(db_alias).is_in_memory:
         raise ConfigurationError(
             f"Database '{db_alias}' lives in this process's memory, so no other process can work on it. Run "
             "massmigrate without --workers and --no-wait, or set its NAME in DATABASES to a file."

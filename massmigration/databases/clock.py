@@ -1,33 +1,26 @@
-"""Lease time: the database's clock where it has one, so that workers whose machines' clocks differ mean the same.
+"""Leases and rests: how long they last, by the database's clock where it has one and else by the machine's.
 
-Other moments, from which on something is due again, are by the clock of the machine that wrote them. A clock that was
-set back makes them lie far ahead: nothing may wait for them then.
+So workers whose machines' clocks differ mean the same. The times when something is due again are by the clock of the
+machine that wrote them. A clock that was set back makes them lie far ahead, and then nothing may wait for them.
 """
 
 from __future__ import annotations
 
-import time
 from datetime import datetime, timedelta
 from datetime import timezone as fixed
 from typing import Any, Final, Protocol
 
 from django.conf import settings
-from django.db import connections
 from django.utils import timezone
 
 from massmigration.conf import conf
+from massmigration.databases.registry import get_database
 
 MARGIN_SECONDS: Final = 300.0
 """A moment that lies further ahead than it can, by more than this, was written by a clock that was set back since."""
 
-REFRESH_SECONDS: Final = 300.0
-"""For how long a reading of the database's clock serves those who only look; a worker reads it for each slice."""
-
 NO_LEASE: Final[dict[str, Any]] = {"lease_expires_at": None, "lease_until": None}
-"""The fields of a shard that nobody holds."""
-
-_readings: dict[str, tuple[float, float]] = {}
-"""Per alias: what to add to ``time.monotonic()`` to have the seconds since 1970, and when that was found out."""
+"""The fields of a shard that no worker holds."""
 
 
 class Leased(Protocol):
@@ -38,35 +31,10 @@ class Leased(Protocol):
 
 
 class Resting(Protocol):
-    """The fields of a shard that tell until when nobody is to take it."""
+    """The fields of a shard that tell until when no worker may take it."""
 
     not_before: datetime | None
     enqueued_at: datetime
-
-
-def read_clock(db_alias: str) -> None:
-    """Compare the database's clock with ``time.monotonic()``; others than PostgreSQL have none that is to be asked.
-
-    SQLite is on the same machine. Datastore and Firestore give no time: there the machines' clocks have to do.
-    """
-    connection = connections[db_alias]
-    if connection.vendor != "postgresql":
-        return
-    asked_at = time.monotonic()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT EXTRACT(EPOCH FROM clock_timestamp())")
-        (seconds,) = cursor.fetchone()
-    answered_at = time.monotonic()
-    _readings[db_alias] = float(seconds) - (asked_at + answered_at) / 2, answered_at
-
-
-def get_now(db_alias: str) -> float:
-    """Return the seconds since 1970 (UTC) by the clock that leases are measured with."""
-    if connections[db_alias].vendor != "postgresql":
-        return time.time()
-    if db_alias not in _readings or time.monotonic() - _readings[db_alias][1] > REFRESH_SECONDS:
-        read_clock(db_alias)
-    return _readings[db_alias][0] + time.monotonic()
 
 
 def make_lease(db_alias: str, seconds: float) -> dict[str, Any]:
@@ -76,7 +44,7 @@ def make_lease(db_alias: str, seconds: float) -> dict[str, Any]:
         db_alias: The database.
         seconds: How long the lease is.
     """
-    until = round((get_now(db_alias) + seconds) * 1000)
+    until = round((get_database(db_alias).now() + seconds) * 1000)
     return {"lease_until": until, "lease_expires_at": _get_moment(until)}
 
 
@@ -89,7 +57,7 @@ def get_lease_rest(shard: Leased, db_alias: str) -> float | None:
     if shard.lease_expires_at is None:
         return None
     if shard.lease_until is not None and _is_same(shard.lease_expires_at, _get_moment(shard.lease_until)):
-        return shard.lease_until / 1000 - get_now(db_alias)
+        return shard.lease_until / 1000 - get_database(db_alias).now()
     return (shard.lease_expires_at - timezone.now()).total_seconds()
 
 
@@ -100,21 +68,21 @@ def is_leased(shard: Leased, db_alias: str) -> bool:
 
 
 def is_resting(shard: Resting, now: datetime) -> bool:
-    """Return whether nobody is to take a shard yet.
+    """Return whether no worker may take a shard yet.
 
     Args:
         shard: A shard, whose rest began when it was enqueued.
-        now: The present moment.
+        now: The current time.
     """
     return shard.not_before is not None and shard.not_before > now and not is_ahead(shard.enqueued_at, now)
 
 
 def is_ahead(moment: datetime, now: datetime, seconds: float = 0) -> bool:
-    """Return whether a moment lies so far ahead that the clock was set back since it was written.
+    """Return whether a time lies so far ahead that the clock was set back since it was written.
 
     Args:
         moment: As it was written.
-        now: The present moment.
+        now: The current time.
         seconds: How far ahead it may lie by what it means.
     """
     return (moment - now).total_seconds() > seconds + MARGIN_SECONDS

@@ -1,8 +1,8 @@
-"""Tells which columns the engine may write with SQL of its own, and how a cast to their type has to look.
+"""Tells which columns the engine may write with custom SQL, and how a cast to their type has to look.
 
 Its statements are many times faster than Django's, but leave out what ``Model.save()`` does for special fields:
 placeholders, types that the database adapts, expressions that a field makes itself. So they are for Django's own field
-classes, and for subclasses that change nothing of that. All other fields are Django's business.
+classes, and for subclasses that change nothing of that. All other fields are left to Django.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def is_key_understood(field: Field[Any, Any]) -> bool:
 
 def is_array(field: Field[Any, Any]) -> bool:
     """Return whether this is exactly PostgreSQL's array field."""
-    kind = type(field)
-    return (kind.__module__, kind.__name__) == ("django.contrib.postgres.fields.array", "ArrayField")
+    found = type(field)
+    return (found.__module__, found.__name__) == ("django.contrib.postgres.fields.array", "ArrayField")
 
 
 def takes_expressions(field: Field[Any, Any]) -> bool:
@@ -93,8 +93,8 @@ def has_plain_values(field: Field[Any, Any], values: Sequence[Any]) -> bool:
     if is_array(field):
         return True
     known = PLAIN_TYPES[_get_base(_get_target(field))]
-    kinds = set(map(type, values))
-    return all(kind is type(None) or f"{kind.__module__.partition('.')[0]}.{kind.__name__}" in known for kind in kinds)
+    types = set(map(type, values))
+    return all(each is type(None) or f"{each.__module__.partition('.')[0]}.{each.__name__}" in known for each in types)
 
 
 def is_text(field: Field[Any, Any]) -> bool:
@@ -124,7 +124,7 @@ def _get_target(field: Any) -> Any:
 
 def _get_base(field: Any) -> Any:
     """Return the field's nearest class that is Django's own."""
-    return next((kind for kind in type(field).__mro__ if kind in PLAIN_TYPES or kind in _REFERENCES), None)
+    return next((each for each in type(field).__mro__ if each in PLAIN_TYPES or each in _REFERENCES), None)
 
 
 def _overrides(field: Field[Any, Any], names: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Filters by primary key that every database answers from the key's index: behind a key, up to a key, one of many keys.
+"""Filters by primary key that every database answers from the key's index: after a key, up to a key, one of many keys.
 
 Django's own lookups do for a key of one column. For composite keys they become trees of OR on SQLite, which scan the
 table and break at a thousand keys, and on PostgreSQL the stack ends at some thousand: so these compare rows.
@@ -6,16 +6,13 @@ table and break at a thousand keys, and on PostgreSQL the stack ends at some tho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, F, Field, Func, Model, Q, Value
 from django.db.models.lookups import GreaterThan, GreaterThanOrEqual, LessThanOrEqual
 from django.db.models.sql.compiler import SQLCompiler
-
-SQLITE_PARAMETERS: Final = 32766
-"""SQLITE_MAX_VARIABLE_NUMBER of SQLite 3.32 and newer (https://www.sqlite.org/limits.html)."""
 
 Condition = Q | Func | GreaterThan | GreaterThanOrEqual | LessThanOrEqual
 
@@ -45,21 +42,12 @@ def is_among(model: type[Model], keys: Sequence[Any]) -> Q:
 
     Args:
         model: The model.
-        keys: In the order of the database; ``chunk_keys`` cuts what is too long for a statement.
+        keys: In the order of the database; ``BaseDatabase.chunk_keys`` cuts what is too long for a statement.
     """
     if not keys or len(get_key_fields(model)) == 1:
         return Q(pk__in=keys)
     # The list alone would have SQLite scan the table.
     return Q(is_from(model, keys[0]), is_upto(model, keys[-1]), _IsAmong(model, keys))
-
-
-def chunk_keys(model: type[Model], keys: Sequence[Any], connection: BaseDatabaseWrapper) -> Iterator[Sequence[Any]]:
-    """Yield the keys in lists that are not too long for one statement of this database."""
-    size = len(keys) or 1
-    if connection.vendor == "sqlite":
-        size = SQLITE_PARAMETERS // len(get_key_fields(model)) - 100  # leaves room for the queryset's own
-    for start in range(0, len(keys), size):
-        yield keys[start : start + size]
 
 
 def _compare(model: type[Model], lookup: type[Any], key: Any) -> Condition:
@@ -77,7 +65,7 @@ def _make_row(parts: Sequence[Any]) -> Func:
 
 
 class _IsAmong(Func):
-    """``(a, b) IN (VALUES (1, 2), (3, 4))``."""
+    """``(a, b) IN ((1, 2), (3, 4))``, with ``VALUES`` before the list where the database knows no bare one."""
 
     output_field = BooleanField()
 
@@ -87,15 +75,23 @@ class _IsAmong(Func):
         super().__init__(*(F(field.name) for field in self.fields))
 
     def as_sql(  # type: ignore[override]  # without the options of Func's template, which it does not have
-        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, keyword: str = ""
     ) -> tuple[str, tuple[Any, ...]]:
         columns = ", ".join(compiler.compile(column)[0] for column in self.get_source_expressions())
         one = f"({', '.join(['%s'] * len(self.fields))})"
-        # MySQL takes the bare list, and works it off by ranges.
-        keyword = "VALUES " if connection.vendor in ("postgresql", "sqlite") else ""
         sql = f"({columns}) IN ({keyword}{', '.join([one] * len(self.keys))})"
         return sql, tuple(
             field.get_db_prep_value(part, connection)
             for key in self.keys
             for field, part in zip(self.fields, key, strict=True)
         )
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
+        """Django calls the method that has the name of the vendor. MySQL works off the bare list by ranges."""
+        return self.as_sql(compiler, connection, keyword="VALUES ")
+
+    def as_sqlite(  # type: ignore[override]  # as above
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
+    ) -> tuple[str, tuple[Any, ...]]:
+        """As on PostgreSQL."""
+        return self.as_sql(compiler, connection, keyword="VALUES ")

@@ -14,8 +14,8 @@ from massmigration.databases.keyfilters import get_key_fields, is_among
 def lock_rows(model: type[Model], keys: Sequence[Any], alias: str) -> list[Any]:
     """Lock rows and, with multi-table inheritance, their parents' rows; to be called in a transaction.
 
-    ``Model.save()`` writes the parents' tables before the child's. Who locked the child's rows first would wait for
-    the site's transaction, which waits for the child's row: a deadlock.
+    ``Model.save()`` writes the parents' tables before the child's. If we locked the child's rows first, we would wait
+    for the site's transaction, which waits for the child's row: a deadlock.
 
     Args:
         model: The model.
@@ -26,7 +26,7 @@ def lock_rows(model: type[Model], keys: Sequence[Any], alias: str) -> list[Any]:
         The keys of the rows that are locked, in order: without those that are gone by now, or have another key.
     """
     for parent, link in model._meta.parents.items():
-        if link is None:  # a proxy, which has no table of its own
+        if link is None:  # a proxy, which has no table
             return lock_rows(parent, keys, alias)
         chosen = keys
         if not link.primary_key:
@@ -60,7 +60,7 @@ def has_schema(model: type[Model]) -> bool:
 
 
 def list_keys(rows: QuerySet[Any]) -> list[Any]:
-    """Return the keys of the rows that the database finds, whatever an author's own class of querysets yields."""
+    """Return the keys of the rows that the database finds, whatever an author's class of querysets yields."""
     fields = get_key_fields(rows.model)
     plain: QuerySet[Any] = QuerySet(rows.model, query=rows.query.chain(), using=rows.db)
     if len(fields) == 1:

@@ -1,29 +1,25 @@
-"""Writes objects of a batch back: in one statement per table, or as Django does, where only Django knows how."""
+"""Ways to write new values of a batch's objects to one table; a database chooses among them."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, Field, JSONField, Model, QuerySet, TextField, Value, When
 from django.db.models.functions import Cast
 
 from massmigration.databases.columns import (
     get_cast,
-    has_plain_values,
-    is_array,
     is_key_understood,
     is_text,
     is_understood,
     takes_expressions,
 )
-from massmigration.databases.keyfilters import SQLITE_PARAMETERS, get_key_fields
+from massmigration.databases.keyfilters import get_key_fields
 from massmigration.databases.locking import list_tables
-from massmigration.databases.transactions import is_document_store
 from massmigration.exceptions import InvalidDefinition
 
 NEW: Final = "massmigration_new"
@@ -69,18 +65,67 @@ def get_fields(model: type[Model], names: Iterable[str], key: str) -> list[Field
     return fields
 
 
-def get_statement_size(model: type[Model], fields: Sequence[Field[Any, Any]]) -> int:
-    """Return how many rows one statement can write on SQLite, which bounds its parameters."""
-    return SQLITE_PARAMETERS // (len(get_key_fields(model)) + len(fields))
+@dataclass
+class Rows:
+    """New values for rows of one table.
+
+    Attributes:
+        connection: To the database.
+        table: The model of the table.
+        pk_fields: The fields of its primary key.
+        fields: What is written.
+        values: For each row the parts of its key, then its new values.
+    """
+
+    connection: BaseDatabaseWrapper
+    table: type[Model]
+    pk_fields: Sequence[Field[Any, Any]]
+    fields: Sequence[Field[Any, Any]]
+    values: list[list[Any]]
+
+    @property
+    def columns(self) -> list[Field[Any, Any]]:
+        """All fields of a row, in the order of its values."""
+        return [*self.pk_fields, *self.fields]
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether the engine's own SQL does for the fields what ``Model.save()`` does."""
+        return all(map(is_key_understood, self.pk_fields)) and all(map(is_understood, self.fields))
+
+    @property
+    def expressions(self) -> list[Any]:
+        """The values that are expressions."""
+        return [value for row in self.values for value in row if hasattr(value, "resolve_expression")]
+
+    def prepare(self) -> list[list[Any]]:
+        """Return one list per column, as the database wants its values."""
+        prepared = []
+        for number, (field, values) in enumerate(zip(self.columns, zip(*self.values, strict=True), strict=True)):
+            prepare = field.get_db_prep_value if number < len(self.pk_fields) else field.get_db_prep_save
+            column = [prepare(value, self.connection) for value in values]
+            if is_text(field):  # an array of strings must not hold safe strings and members of TextChoices
+                column = [str.__str__(value) if isinstance(value, str) else value for value in column]
+            prepared.append(column)
+        return prepared
+
+    def split(self, size: int) -> Iterator[dict[Any, list[Any]]]:
+        """Yield the new values by key, at most ``size`` rows at once."""
+        first = len(self.pk_fields)
+        for start in range(0, len(self.values), size):
+            part = self.values[start : start + size]
+            yield {row[0] if first == 1 else tuple(row[:first]): row[first:] for row in part}
 
 
-def write_objects(objects: Sequence[Model], fields: Sequence[Field[Any, Any]], alias: str) -> None:
-    """Write ``fields`` of the objects, if possible in one statement per table that holds some of them.
+def list_rows(
+    objects: Sequence[Model], fields: Sequence[Field[Any, Any]], connection: BaseDatabaseWrapper
+) -> Iterator[Rows]:
+    """Yield what is to be written to each table that holds some of the fields, parents' tables first.
 
     Args:
-        objects: Instances of one model, with distinct primary keys, after ``prepare_related``.
-        fields: What to write; fields of a multi-table parent are written to the parent's table.
-        alias: The database.
+        objects: Instances of one model, with distinct primary keys.
+        fields: What to write.
+        connection: To the database.
     """
     if not objects:
         return
@@ -91,60 +136,25 @@ def write_objects(objects: Sequence[Model], fields: Sequence[Field[Any, Any]], a
         if not (its_fields := by_table[table]):
             continue
         pk_fields = get_key_fields(table)
-        rows = [
+        values = [
             [
                 *(getattr(obj, field.attname) for field in pk_fields),
                 *(field.pre_save(obj, add=False) for field in its_fields),
             ]
             for obj in objects
         ]
-        _write_table(connections[alias], table, pk_fields, its_fields, rows)
+        yield Rows(connection, table, pk_fields, its_fields, values)
 
 
-def _write_table(
-    connection: BaseDatabaseWrapper,
-    table: type[Model],
-    pk_fields: Sequence[Field[Any, Any]],
-    fields: Sequence[Field[Any, Any]],
-    rows: list[list[Any]],
-) -> None:
-    """Choose the fastest way that does all that ``Model.save()`` does."""
-    write_otherwise = _choose_djangos_way(connection, pk_fields, fields, rows)
-    if write_otherwise is not None:
-        write_otherwise(connection, table, pk_fields, fields, rows)
-        return
-    columns = [*pk_fields, *fields]
-    values = _prepare(connection, pk_fields, fields, rows)
-    if connection.vendor == "sqlite":
-        _write_listed(connection, table, pk_fields, fields, values)
-    elif not all(map(has_plain_values, columns, values)):
-        _write_singly(connection, table, pk_fields, fields, rows)
-    elif any(map(is_array, fields)):  # which unnest would flatten
-        _write_listed(connection, table, pk_fields, fields, values)
-    else:
-        _write_unnested(connection, table, pk_fields, fields, values)
+def is_understood_by_us(rows: Rows) -> bool:
+    """Return whether one statement of the engine's own can write the rows."""
+    return rows.are_plain and all(map(_is_json_null, rows.expressions))
 
 
-def _choose_djangos_way(
-    connection: BaseDatabaseWrapper,
-    pk_fields: Sequence[Field[Any, Any]],
-    fields: Sequence[Field[Any, Any]],
-    rows: list[list[Any]],
-) -> Callable[..., None] | None:
-    is_ours = all(map(is_key_understood, pk_fields)) and all(map(is_understood, fields))
-    if is_document_store(connection.alias) or not is_ours:
-        return _write_singly
-    values = [value for row in rows for value in row if hasattr(value, "resolve_expression")]
-    has_expressions = not all(map(_is_json_null, values))
-    # UPDATE … FROM came with SQLite 3.33; MySQL and Oracle do not have it.
-    is_known = connection.vendor == "postgresql" or (
-        connection.vendor == "sqlite" and sqlite3.sqlite_version_info >= (3, 33)
-    )
-    if is_known and not has_expressions:
-        return None
-    # In a CASE, Django takes the null of JSON for no value.
-    can_be_cases = all(map(takes_expressions, fields)) and not any(map(_is_json_null, values))
-    return _write_cases if can_be_cases else _write_singly
+def takes_cases(rows: Rows) -> bool:
+    """Return whether ``write_cases`` can write the rows; in a CASE, Django takes the null of JSON for no value."""
+    can_be_cases = rows.are_plain and all(map(takes_expressions, rows.fields))
+    return can_be_cases and not any(map(_is_json_null, rows.expressions))
 
 
 def _is_json_null(value: Any) -> bool:
@@ -156,42 +166,17 @@ def _is_json_null(value: Any) -> bool:
     )
 
 
-def _prepare(
-    connection: BaseDatabaseWrapper,
-    pk_fields: Sequence[Field[Any, Any]],
-    fields: Sequence[Field[Any, Any]],
-    rows: list[list[Any]],
-) -> list[list[Any]]:
-    """Return one list per column, as the database wants its values."""
-    prepared = []
-    for number, (field, values) in enumerate(zip((*pk_fields, *fields), zip(*rows, strict=True), strict=True)):
-        prepare = field.get_db_prep_value if number < len(pk_fields) else field.get_db_prep_save
-        column = [prepare(value, connection) for value in values]
-        if is_text(field):  # an array of strings must not hold safe strings and members of TextChoices
-            column = [str.__str__(value) if isinstance(value, str) else value for value in column]
-        prepared.append(column)
-    return prepared
-
-
-def _write_cases(
-    connection: BaseDatabaseWrapper,
-    table: type[Model],
-    pk_fields: Sequence[Field[Any, Any]],
-    fields: Sequence[Field[Any, Any]],
-    rows: list[list[Any]],
-) -> None:
+def write_cases(rows: Rows) -> None:
     """Write a CASE with a branch for each row, as ``bulk_update`` does; for ``F("visits") + 1`` and its like.
 
     Unlike there, text that is too long for its column is refused: on PostgreSQL a cast to ``varchar(9)`` would cut it.
     """
-    needs_casts = connection.features.requires_casted_case_in_updates
-    first = len(pk_fields)
-    queryset: QuerySet[Any] = QuerySet(table, using=connection.alias)
-    size = connection.ops.bulk_batch_size(["pk", "pk", *fields], rows)
-    for start in range(0, len(rows), size):
-        by_key = {row[0] if first == 1 else tuple(row[:first]): row[first:] for row in rows[start : start + size]}
+    needs_casts = rows.connection.features.requires_casted_case_in_updates
+    queryset: QuerySet[Any] = QuerySet(rows.table, using=rows.connection.alias)
+    size = rows.connection.ops.bulk_batch_size(["pk", "pk", *rows.fields], rows.values)
+    for by_key in rows.split(size):
         new: dict[str, Any] = {}
-        for number, field in enumerate(fields):
+        for number, field in enumerate(rows.fields):
             branches = [When(pk=key, then=_make_expression(values[number], field)) for key, values in by_key.items()]
             new[field.attname] = Case(*branches, output_field=field)
             if needs_casts:
@@ -203,72 +188,57 @@ def _make_expression(value: Any, field: Field[Any, Any]) -> Any:
     return value if hasattr(value, "resolve_expression") else Value(value, output_field=field)
 
 
-def _write_singly(
-    connection: BaseDatabaseWrapper,
-    table: type[Model],
-    pk_fields: Sequence[Field[Any, Any]],
-    fields: Sequence[Field[Any, Any]],
-    rows: list[list[Any]],
-) -> None:
+def write_singly(rows: Rows) -> None:
     """Write row by row, with the statement of ``Model.save()``; for fields that only Django knows how to write.
 
     Datastore and Firestore send them together when the transaction is committed.
     """
-    first = len(pk_fields)
-    for row in rows:
-        new = {field.attname: value for field, value in zip(fields, row[first:], strict=True)}
-        key = row[0] if first == 1 else tuple(row[:first])
-        QuerySet(table, using=connection.alias).filter(pk=key).update(**new)
+    for by_key in rows.split(1):
+        for key, values in by_key.items():
+            new = {field.attname: value for field, value in zip(rows.fields, values, strict=True)}
+            QuerySet(rows.table, using=rows.connection.alias).filter(pk=key).update(**new)
 
 
-def _write_unnested(
-    connection: BaseDatabaseWrapper,
-    table: type[Model],
-    pk_fields: Sequence[Field[Any, Any]],
-    fields: Sequence[Field[Any, Any]],
-    values: list[list[Any]],
-) -> None:
-    """Send one array per column, twice as fast as a list of rows; for PostgreSQL."""
-    columns = [*pk_fields, *fields]
-    arrays = ", ".join(f"%s::{get_cast(field, connection)}[]" for field in columns)
-    names = [f"column{number}" for number in range(1, len(columns) + 1)]
+def write_unnested(rows: Rows, values: list[list[Any]]) -> None:
+    """Send one array per column; for PostgreSQL.
+
+    Args:
+        rows: What to write.
+        values: The same, as ``Rows.prepare`` returns it.
+    """
+    arrays = ", ".join(f"%s::{get_cast(field, rows.connection)}[]" for field in rows.columns)
+    names = [f"column{number}" for number in range(1, len(rows.columns) + 1)]
     source = f"unnest({arrays}) AS {NEW}({', '.join(names)})"
-    with connection.cursor() as cursor:
-        cursor.execute(_get_update(connection, table, pk_fields, fields).format(source), values)
+    with rows.connection.cursor() as cursor:
+        cursor.execute(_get_update(rows).format(source), values)
 
 
-def _write_listed(
-    connection: BaseDatabaseWrapper,
-    table: type[Model],
-    pk_fields: Sequence[Field[Any, Any]],
-    fields: Sequence[Field[Any, Any]],
-    values: list[list[Any]],
-) -> None:
-    """Send a list of rows; for SQLite, and for arrays on PostgreSQL."""
-    columns, prepared = [*pk_fields, *fields], list(zip(*values, strict=True))
-    one, size = ", ".join(["%s"] * len(columns)), SQLITE_PARAMETERS // len(columns)
-    if connection.vendor == "postgresql":
-        one, size = ", ".join(f"%s::{get_cast(field, connection)}" for field in columns), len(prepared)
-    update = _get_update(connection, table, pk_fields, fields)
-    with connection.cursor() as cursor:
+def write_listed(rows: Rows, values: list[list[Any]], *, size: int, casts: Sequence[str] = ()) -> None:
+    """Send a list of rows; for SQLite, and for arrays on PostgreSQL.
+
+    Args:
+        rows: What to write.
+        values: The same, as ``Rows.prepare`` returns it.
+        size: How many rows one statement can have.
+        casts: The columns' types, where the database has to be told.
+    """
+    prepared = list(zip(*values, strict=True))
+    one = ", ".join([f"%s::{cast}" for cast in casts] or ["%s"] * len(rows.columns))
+    update = _get_update(rows)
+    with rows.connection.cursor() as cursor:
         for start in range(0, len(prepared), size):
             chunk = prepared[start : start + size]
             source = f"(VALUES {', '.join([f'({one})'] * len(chunk))}) AS {NEW}"
             cursor.execute(update.format(source), [value for row in chunk for value in row])
 
 
-def _get_update(
-    connection: BaseDatabaseWrapper,
-    table: type[Model],
-    pk_fields: Sequence[Field[Any, Any]],
-    fields: Sequence[Field[Any, Any]],
-) -> str:
+def _get_update(rows: Rows) -> str:
     """Return ``UPDATE … FROM {} WHERE …``, whose source has the columns ``column1``, ``column2`` and so on."""
 
     def quote(name: str | None) -> str:
-        return connection.ops.quote_name(name or "").replace("{", "{{").replace("}", "}}")
+        return rows.connection.ops.quote_name(name or "").replace("{", "{{").replace("}", "}}")
 
-    target, first = quote(table._meta.db_table), len(pk_fields) + 1
-    matches = [f"{target}.{quote(field.column)} = {NEW}.column{n}" for n, field in enumerate(pk_fields, start=1)]
-    assignments = [f"{quote(field.column)} = {NEW}.column{n}" for n, field in enumerate(fields, start=first)]
+    target, first = quote(rows.table._meta.db_table), len(rows.pk_fields) + 1
+    matches = [f"{target}.{quote(field.column)} = {NEW}.column{n}" for n, field in enumerate(rows.pk_fields, start=1)]
+    assignments = [f"{quote(field.column)} = {NEW}.column{n}" for n, field in enumerate(rows.fields, start=first)]
     return f"UPDATE {target} SET {', '.join(assignments)} FROM {{}} WHERE {' AND '.join(matches)}"

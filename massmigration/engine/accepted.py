@@ -1,4 +1,4 @@
-"""Objects that a person has taken as they are: the engine passes them by, and does not wait for them."""
+"""Objects that a person has taken as they are: the engine skips them, and does not wait for them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
-from django.db import connections
-
-from massmigration.databases.keyfilters import chunk_keys
-from massmigration.databases.transactions import is_document_store
-from massmigration.engine.querysets import Table
+from massmigration.databases.tables import Table
 from massmigration.models import MigrationFailure
 from massmigration.recorder.acceptances import is_accepted
-from massmigration.recorder.failures import ACCEPTED, get_failures, iterate_failures, select_failures
+from massmigration.recorder.failures import ACCEPTED, count_by_status, iterate_failures
 
 KEYS_AT_ONCE: Final = 1_000
 
@@ -50,18 +46,18 @@ def count_accepted(table: Table, attempt_uuid: uuid.UUID, db_alias: str) -> int:
 
 
 def _count_listed(table: Table, keys: Sequence[Any]) -> int:
-    if is_document_store(table.alias):
-        return sum(len(table.read_listed([key])) for key in keys)
-    chunks = chunk_keys(table.queryset.model, keys, connections[table.alias])
+    size = table.database.listed_keys_limit or max(len(keys), 1)
+    chunks = (
+        chunk
+        for start in range(0, len(keys), size)
+        for chunk in table.database.chunk_keys(table.queryset.model, keys[start : start + size])
+    )
     return sum(len(table.read_listed(list(chunk))) for chunk in chunks)
 
 
 def describe_accepted(attempt_uuid: uuid.UUID, db_alias: str) -> str:
     """Return the sentence that a run which is applied says of the objects that were accepted, if there are any."""
-    if is_document_store(db_alias):
-        count = len(get_failures(attempt_uuid, db_alias, ACCEPTED))
-    else:
-        count = select_failures(attempt_uuid, db_alias, ACCEPTED).count()
+    count = count_by_status(attempt_uuid, db_alias, MigrationFailure.ACCEPTED)
     if not count:
         return ""
     return f"{count:,} {'object was' if count == 1 else 'objects were'} accepted after an error, unmigrated."

@@ -11,7 +11,8 @@ from django.db import connections
 
 from massmigration import logs, recorder
 from massmigration.conf import conf
-from massmigration.databases.transactions import is_timed_out, limit_idling, run_write, write_transaction
+from massmigration.databases.registry import get_database
+from massmigration.databases.transactions import run_write, write_transaction
 from massmigration.engine.callbacks import HeldCallbacks, WritesByItself
 from massmigration.engine.failures import check_transaction, is_passing
 from massmigration.engine.growth import RowsAhead, forgive
@@ -32,11 +33,11 @@ REVISITS: int = 3
 
 
 class _RowsChanged(Exception):
-    """Somebody changed a row between reading and writing."""
+    """The site changed a row between reading and writing."""
 
 
 class BatchRunner:
-    """Works batches of one shard until somebody stops it.
+    """Works batches of one shard until it is stopped.
 
     Args:
         processor: How a batch of it is worked.
@@ -90,7 +91,7 @@ class BatchRunner:
                 if self._is_done(error):
                     return True
                 self.processor.note_error()
-                timed_out = self._limit if is_timed_out(error) and not self._is_authors_error else None
+                timed_out = self._limit if self.processor.is_timed_out(error) and not self._is_authors_error else None
                 if retries_left > 0 and (timed_out or is_passing(error, self.processor.migration)):
                     note_repeat(self.shard, self.db_alias, error)
                     retries_left -= 1
@@ -109,14 +110,14 @@ class BatchRunner:
         limit = self._limit = self._isolation.limit or self.pacer.size
         self._is_authors_error = False
         for visit in range(REVISITS + 1):
-            self.processor.insists = visit == REVISITS and not self.processor.is_document
+            self.processor.insists = visit == REVISITS and self.processor.can_operate_in_transaction
             try:
                 batch = self._work(limit)
                 break
             except (_RowsChanged, WritesByItself):  # after the latter the processor works within the transaction
                 self.processor.note_error()
                 logger.debug("%s: rows changed meanwhile are visited again", self.shard.key)
-        else:  # nobody can be kept from writing there: fewer rows, and for one of them a calmer moment
+        else:  # the site cannot be kept from writing there: try fewer rows, and a single one later
             if limit == 1:
                 raise Rest(1, "a row that the site keeps changing")
             self._isolation.limit = limit // 2
@@ -149,7 +150,7 @@ class BatchRunner:
             batch, fields = self._write(batch, limit, operates_inside=operates_inside)
         if fields:
             self._note_advance(fields, is_written=processor.work_alias == self.db_alias)
-            if processor.is_document:
+            if not processor.can_operate_in_transaction:
                 self._note_left(batch)
         return batch
 
@@ -161,7 +162,7 @@ class BatchRunner:
         """
         processor = self.processor
         if operates_inside and processor.isolates:
-            limit_idling(processor.work_alias, conf.hang_seconds)
+            get_database(processor.work_alias).limit_idling(conf.hang_seconds)
         if batch is None:
             batch = self._fetch(limit)
             if batch.cursor is None:
@@ -188,9 +189,9 @@ class BatchRunner:
             setattr(self.shard, name, value)
 
     def _note_left(self, batch: Batch) -> None:
-        """Count after the commit what still matches: within a transaction a document store refuses to look for it."""
+        """Count after the commit what still matches: not every database finds its own writes before."""
         left = self.processor.count_left(batch, self.shard)
-        if left:  # once in a shard: with a number that is known, nobody counts again
+        if left:  # once in a shard: once the number is known, it is not counted again
             run_write(self.db_alias, lambda: self._recorder.keep(self.shard, left_matching=left))
             self.shard.left_matching = left
 
@@ -247,7 +248,7 @@ class BatchRunner:
         return True
 
     def _settle(self, ahead: RowsAhead) -> None:
-        """Go on behind the largest key, or fail; whoever retries begins to count again."""
+        """Continue after the largest key, or fail; after a retry the count begins again."""
         try:
             self.shard.extension = self.processor.settle(self.shard, ahead)
         except FinishRefused:
@@ -279,7 +280,7 @@ class BatchRunner:
         return True
 
     def skip(self, failed: ObjectFailed) -> bool:
-        """Keep the failure and go on behind its object, in one transaction.
+        """Keep the failure and continue after its object, in one transaction.
 
         Returns:
             Whether it is done; False if the shard was cut meanwhile, so that the object may be another shard's.

@@ -9,7 +9,7 @@ from typing import Final
 from django.db import connections
 
 from massmigration.databases.redaction import cut, format_traceback, get_message
-from massmigration.databases.transactions import is_transient
+from massmigration.databases.registry import is_transient
 from massmigration.definitions.base import BaseMigration
 from massmigration.models import MigrationFailure, MigrationShard
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from massmigration import recorder, states
 from massmigration.databases.redaction import describe
-from massmigration.databases.transactions import is_transient, run_write
+from massmigration.databases.registry import is_transient
+from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration, WorkedMigration
 from massmigration.engine.accepted import describe_accepted
 from massmigration.engine.kinds import get_kind

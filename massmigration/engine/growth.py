@@ -11,10 +11,8 @@ import time
 from typing import Any, Final, TypedDict
 
 from massmigration import states
-from massmigration.databases.counting import count_rows
-from massmigration.databases.documents.ranges import count_ahead, find_stored_largest
-from massmigration.databases.transactions import is_document_store
-from massmigration.engine.querysets import KeyRange, Table
+from massmigration.databases.ranges import KeyRange
+from massmigration.databases.tables import Table
 from massmigration.engine.refusals import FinishRefused
 from massmigration.models import MigrationShard
 
@@ -58,10 +56,10 @@ class RowsAhead(Exception):
         self.seconds = seconds
 
 
-def note_end(table: Table) -> Extension | None:
+def learn_end(table: Table) -> Extension | None:
     """Return what the last range of a table begins with; None if the largest key cannot be found.
 
-    On Datastore and Firestore only integers and UUIDs can be searched for the largest.
+    Not every database can find the largest of all types of keys.
     """
     is_known, largest = _find_largest(table, None)
     if not is_known:
@@ -71,7 +69,7 @@ def note_end(table: Table) -> Extension | None:
 
 
 def find_upper(table: Table, extension: Extension | None, upper: str) -> str:
-    """Return where a bounded range ends that was cut from the last one, perhaps behind the key that it is bounded by.
+    """Return where a bounded range ends that was cut from the last one, perhaps after the key that it is bounded by.
 
     Args:
         table: The rows that the migration goes through.
@@ -113,7 +111,7 @@ def extend(table: Table, extension: Extension) -> Extension | None:
 
 
 def settle(table: Table, shard: MigrationShard, ahead: RowsAhead) -> Extension:
-    """Return how a range goes on whose extensions do not get smaller, if the operation is not why.
+    """Return how a range continues whose extensions do not get smaller, if the operation is not why.
 
     For a moment nothing is worked: if rows come in all the same, as many as in the time of the last extension, then
     others make them. To be called outside of a transaction.
@@ -152,16 +150,11 @@ def forgive(extension: Extension) -> Extension:
 
 
 def _find_largest(table: Table, after: Any) -> tuple[bool, Any]:
-    """Return whether the largest key can be found, and the key; None if no row lies after ``after``."""
-    if is_document_store(table.alias):
-        return find_stored_largest(table, after)
-    return True, table.find_largest(KeyRange(after, None))
+    return table.database.find_largest(table.queryset, after)
 
 
 def _count(table: Table, keys: KeyRange, at_least: int | None) -> int:
-    """Return how many rows match; of an estimate, not less than ``at_least``, since it blames nobody by itself."""
-    if is_document_store(table.alias):
-        return count_ahead(table, keys)
-    count = count_rows(keys.narrow(table.queryset), COUNT_SECONDS)
+    """Return how many rows match; of an estimate, not less than ``at_least``, since it proves nothing by itself."""
+    count = table.database.count_range(table.queryset, keys, COUNT_SECONDS)
     number = count.number or 0
     return max(number, at_least or 1) if count.is_estimate else number

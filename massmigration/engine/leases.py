@@ -21,9 +21,11 @@ from django.utils import timezone
 from massmigration import recorder
 from massmigration.conf import conf
 from massmigration.databases import clock
+from massmigration.databases.base import LOCK_PATIENCE_SECONDS
 from massmigration.databases.capacity import explain_shortage
 from massmigration.databases.redaction import describe
-from massmigration.databases.transactions import LOCK_PATIENCE_SECONDS, is_document_store, is_in_memory, run_write
+from massmigration.databases.registry import get_database
+from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import DatabaseLocked, FenceLost
 from massmigration.models import MigrationShard
@@ -46,9 +48,9 @@ def make_worker_name() -> str:
 def get_max_workers(migration: BaseMigration, db_alias: str) -> int | None:
     """Return how many workers may work on the migration at once, or None for any number.
 
-    SQLite lets one connection write at a time, so a second worker would only wait for the first.
+    Where one connection writes at a time, as on SQLite, a second worker would only wait for the first.
     """
-    if migration.serial or connections[db_alias].vendor == "sqlite":
+    if migration.serial or get_database(db_alias).has_single_writer:
         return 1
     return migration.max_workers
 
@@ -86,15 +88,15 @@ def claim(
     Raises:
         DatabaseLocked: Others kept writing, so that nobody knows.
     """
-    bound = get_max_workers(migration, db_alias)
-    clock.read_clock(db_alias)
+    bound, database = get_max_workers(migration, db_alias), get_database(db_alias)
+    database.read_clock()
 
     def take() -> MigrationShard | None:
         taken = copy.copy(shard)  # if this is rolled back and repeated, it has to begin with what was read
         is_taken = recorder.ShardRecorder(db_alias).claim(taken, worker, conf.lease_seconds, bound, pattern)
         return taken if is_taken else None
 
-    taken = _take_unless_moved(shard, db_alias, take) if is_document_store(db_alias) else run_write(db_alias, take)
+    taken = _take_unless_moved(shard, db_alias, take) if database.reads_block_writes else database.run_write(take)
     if taken is None:
         return False
     vars(shard).update(vars(taken))
@@ -104,9 +106,9 @@ def claim(
 def _take_unless_moved(
     shard: MigrationShard, db_alias: str, take: Callable[[], MigrationShard | None]
 ) -> MigrationShard | None:
-    """Take a shard on a document store, where whoever reads it in a transaction keeps the winner from writing it.
+    """Take a shard where each worker that reads it in a transaction keeps the others from writing it.
 
-    So each try begins with a look that locks nothing, and who comes late leaves it at that.
+    So each try begins with a look that locks nothing, and a worker that comes late leaves it at that.
     """
     delay, deadline = SHORTEST_CLAIM_DELAY, time.monotonic() + LOCK_PATIENCE_SECONDS
     while time.monotonic() < deadline:
@@ -195,7 +197,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, name="massmigration-heartbeat", daemon=True)
 
     def __enter__(self) -> Heartbeat:
-        if not is_in_memory(connections[self._alias]):
+        if not get_database(self._alias).is_in_memory:
             self._thread.start()
         return self
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from massmigration import recorder, states
-from massmigration.databases.counting import Count, count_rows
+from massmigration.databases.counting import Count
+from massmigration.databases.tables import Table
 from massmigration.definitions.base import QuerysetMigration
 from massmigration.engine.accepted import count_accepted
-from massmigration.engine.querysets import Table
 from massmigration.engine.refusals import FinishRefused
 from massmigration.engine.sharding import plan_pass
 from massmigration.engine.tables import is_until_empty
@@ -40,7 +40,7 @@ def find_next_pass(
     """
     if not is_until_empty(migration, table):
         return [], ""
-    count = count_rows(table.queryset)
+    count = table.database.count(table.queryset)
     if count == Count(0, is_estimate=False):
         return [], ""
     if not count.is_estimate and count.number == count_accepted(table, shard.attempt_uuid, db_alias):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from massmigration import recorder, states
-from massmigration.databases.transactions import is_document_store
+from massmigration.databases.registry import get_database
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine import figures
 from massmigration.engine.kinds import get_kind
@@ -137,7 +137,7 @@ def get_progress(subject: Subject, db_alias: str) -> Progress:
 
 def get_all(subjects: Sequence[Subject], db_alias: str) -> list[Progress]:
     """Return where many migrations stand, without their shards; on SQL with the same few queries for any number."""
-    if is_document_store(db_alias):
+    if not get_database(db_alias).has_aggregates:
         return [get_progress(subject, db_alias) for subject in subjects]
     records = recorder.get_records([subject.key for subject in subjects], db_alias)
     uuids = [record.attempt_uuid for record in records.values() if record.attempt_uuid is not None]

@@ -13,7 +13,8 @@ from django.db import connections
 from massmigration import logs, record_cache, recorder, states
 from massmigration.conf import conf
 from massmigration.databases.redaction import describe
-from massmigration.databases.transactions import is_document_store, is_transient, run_write
+from massmigration.databases.registry import get_database, is_transient
+from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration, make_own
 from massmigration.engine.accepted import stays_accepted
 from massmigration.engine.attributes import check_attributes
@@ -44,10 +45,6 @@ BROKEN_OFF: Final = "broken_off"
 
 SHORTEST_REST_SECONDS: Final = 0.1
 """A shard that asks for no time at all would keep a worker spinning."""
-
-
-DOCUMENT_REST_SECONDS: Final = 1.0
-"""There a shard is one entity, which takes about one write in a second."""
 
 
 class Slice:
@@ -142,7 +139,7 @@ class Slice:
             return self._fail(states.OPERATION_ERROR, describe(error), error), {}
 
     def _rest(self, rest: RetryLater | Rest) -> tuple[str, dict[str, Any]]:
-        shortest = DOCUMENT_REST_SECONDS if is_document_store(self.db_alias) else SHORTEST_REST_SECONDS
+        shortest = max(SHORTEST_REST_SECONDS, get_database(self.db_alias).write_interval)
         try:
             seconds = max(check_rest(rest.seconds), shortest)
         except (TypeError, ValueError) as error:  # of an author's subclass, which sets it by itself

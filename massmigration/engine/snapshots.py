@@ -9,31 +9,17 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from django.db import connections
 from django.db.models import Field, Model, QuerySet
 
-from massmigration.databases.keyfilters import chunk_keys, get_key_fields, is_among
+from massmigration.databases.keyfilters import get_key_fields, is_among
 from massmigration.databases.locking import has_schema, lock_query, lock_rows
-from massmigration.databases.transactions import is_document_store
+from massmigration.databases.registry import get_database
 
 _IMMUTABLE: Final = (
     str, int, float, bool, bytes, Decimal, uuid.UUID, datetime.date, datetime.time, datetime.timedelta, type(None),
 )  # fmt: skip
 _NUMBERS: Final = (bool, int, float)
 _ABSENT: Final = object()
-
-
-def get_version(alias: str) -> tuple[Any, int] | None:
-    """Return what changes as soon as another connection commits, if the database tells that for nothing.
-
-    Only SQLite does (https://www.sqlite.org/pragma.html#pragma_data_version); the number is the connection's own.
-    """
-    connection = connections[alias]
-    if connection.vendor != "sqlite":
-        return None
-    connection.ensure_connection()
-    number: int = connection.connection.execute("PRAGMA data_version").fetchone()[0]
-    return connection.connection, number
 
 
 def prepare_related(objects: Sequence[Model], fields: Sequence[Field[Any, Any]]) -> None:
@@ -75,7 +61,7 @@ class Snapshot:
     Args:
         objects: Freshly loaded, not yet given to the operation.
         fields: The fields of ``update_fields``.
-        is_locked: Whether nobody else can change the rows, so that ``find_stale`` is not needed.
+        is_locked: Whether the rows are locked, so that ``find_stale`` is not needed.
     """
 
     def __init__(self, objects: Sequence[Model], fields: Sequence[Field[Any, Any]], *, is_locked: bool = False) -> None:
@@ -114,17 +100,17 @@ class Snapshot:
         """
         if not objects:
             return set()
-        model = type(objects[0])
+        model, database = type(objects[0]), get_database(alias)
         expected = self._add_lazily_loaded(objects)
         names = list(dict.fromkeys(name for _, loaded in expected for name in loaded))
         keys_of_row = [field.attname for field in get_key_fields(model)]
         stored: dict[Any, tuple[Any, ...]] = {}
-        for keys in chunk_keys(model, [pk for pk, _ in expected], connections[alias]):
+        for keys in database.chunk_keys(model, [pk for pk, _ in expected]):
             rows: QuerySet[Any] = QuerySet(model, using=alias).filter(is_among(model, keys))
-            if is_document_store(alias):  # where a row is read as a whole, or not at all without an index
+            if database.reads_whole_rows:
                 stored |= {row.pk: tuple(map(row.__dict__.get, names)) for row in rows}
                 continue
-            if connections[alias].features.has_select_for_update:  # else the site may write until we do
+            if database.has_row_locks:  # else the site may write until we do
                 if model._meta.parents or has_schema(model):
                     lock_rows(model, keys, alias)
                 else:
@@ -156,14 +142,16 @@ def _take(obj: Model, columns: Sequence[str]) -> dict[str, Any]:
 
 
 def _copy(value: Any) -> Any:
-    return bytes(value) if isinstance(value, memoryview) else copy.deepcopy(value)  # psycopg2's bytes cannot be copied
+    return (
+        bytes(value) if isinstance(value, memoryview) else copy.deepcopy(value)
+    )  # some drivers' bytes cannot be copied
 
 
 def _is_as_before(row: tuple[Any, ...] | None, loaded: dict[str, Any], names: Sequence[str]) -> bool:
-    """Compare a row; NaN equals nothing, not even itself, and would have the row visited for ever."""
+    """Compare a row; NaN equals nothing, not even itself, and would have the row visited endlessly."""
     if row is None:
         return False
-    before = tuple(map(loaded.get, names, row))  # what was never loaded is of no account
+    before = tuple(map(loaded.get, names, row))  # what was never loaded does not count
     return row == before or all(new == old or (new != new and old != old) for new, old in zip(row, before, strict=True))
 
 

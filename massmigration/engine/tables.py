@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from django.db import connections
 
-from massmigration.databases.keys import check_key
+from massmigration.databases.tables import Table
 from massmigration.definitions.base import QuerysetMigration
-from massmigration.engine.querysets import Table, check_queryset, filters_on
+from massmigration.engine.querysets import check_queryset, filters_on
 from massmigration.exceptions import InvalidDefinition
 
 
@@ -28,8 +28,8 @@ def get_table(migration: QuerysetMigration, db_alias: str) -> Table:
             key=migration.key,
         )
     check_queryset(queryset, migration.key, work_alias)
-    table = Table(queryset.using(work_alias))  # if nobody bound it, a router may answer differently next time
-    check_key(table.codec, work_alias)
+    table = Table(queryset.using(work_alias))  # where it is not bound, a router may answer differently next time
+    table.database.check_key(table.codec)
     return table
 
 

@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 from massmigration import recorder, states
 from massmigration.backends.base import get_backend
 from massmigration.databases.aliases import check_database
-from massmigration.databases.transactions import is_document_store, run_write
+from massmigration.databases.registry import get_database
+from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine import versions
 from massmigration.engine.finish import make_finish_if_due
@@ -24,7 +25,6 @@ from massmigration.recorder.acceptances import (
     mark_failures_accepted,
     mark_selected_accepted,
 )
-from massmigration.recorder.conditional import DOCUMENT_LIMIT
 from massmigration.recorder.failures import ACCEPTABLE, OPEN, get_failures, select_failures
 
 ID_LENGTH: Final = 32
@@ -139,15 +139,18 @@ class _Part:
         self.attempt_uuid, self.wanted, self.seen, self.enqueue = record.attempt_uuid, wanted, seen, enqueue
 
     def __call__(self) -> _Done:
-        """Read all that is needed first: a document store cannot be asked again once it was written to."""
+        """Read all that is needed first: not every database finds what was written in the same transaction."""
         key = self.migration.key
         record = _require_record(lock_record(key, self.db_alias), key, self.db_alias)
         if record.attempt_uuid != self.attempt_uuid:
             raise recorder.refuse(key, self.db_alias, "accept", record.status)
         recorder.check_seen(record, self.seen, key, self.db_alias, "accept")
         shards = recorder.get_shards(self.attempt_uuid, self.db_alias)
-        if is_document_store(self.db_alias):
-            return self._accept_part(record, shards)
+        limit = get_database(self.db_alias).write_limit
+        if limit is not None:
+            return self._accept_part(
+                record, shards, limit // 2
+            )  # each failure may bring a shard that is written as well
         chosen = select_failures(self.attempt_uuid, self.db_alias, self.wanted)
         passed = self._pass_by(list(chosen.filter(is_passed=False).defer("traceback")), shards)
         count = mark_selected_accepted(self.attempt_uuid, self.db_alias, self.wanted)
@@ -156,10 +159,10 @@ class _Part:
         self._end(count, shards, passed, goes_on=goes_on)
         return _Done(count, open_count, True, goes_on)
 
-    def _accept_part(self, record: MigrationRecord, shards: Sequence[MigrationShard]) -> _Done:
+    def _accept_part(self, record: MigrationRecord, shards: Sequence[MigrationShard], limit: int) -> _Done:
         opened = get_failures(self.attempt_uuid, self.db_alias, OPEN)
         chosen = [failure for failure in opened if self.wanted.matches(failure)]
-        part = chosen[: DOCUMENT_LIMIT // 2]
+        part = chosen[:limit]
         passed = self._pass_by(part, shards)
         open_count = len(opened) - len(part)
         goes_on = open_count == 0 and _is_settled(record, bool(part), shards, passed)
@@ -240,12 +243,13 @@ def _find_failures(record: MigrationRecord, names: Collection[str], db_alias: st
     """Return the primary keys of the failures that are meant, or raise AcceptRefused."""
     whole = {name for name in names if len(name) == ID_LENGTH}
     found: list[MigrationFailure] = []
-    if is_document_store(db_alias):
+    has_free_filters = get_database(db_alias).has_free_filters
+    if not has_free_filters:
         found = recorder.get_failures(record.attempt_uuid, db_alias)
     elif whole:
         found = recorder.get_failures(record.attempt_uuid, db_alias, FailureFilter(ids=whole), with_tracebacks=False)
     rows = select_failures(record.attempt_uuid, db_alias).defer("traceback")
-    for name in set(names) - whole if not is_document_store(db_alias) else ():
+    for name in set(names) - whole if has_free_filters else ():
         found += rows.filter(pk__startswith=name)[:2]
     return {_find_failure(record, found, name, db_alias).pk for name in names}
 

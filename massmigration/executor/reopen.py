@@ -9,12 +9,12 @@ from typing import Any, Final
 from django.db.models import Q
 
 from massmigration import recorder, states
-from massmigration.databases.transactions import is_document_store, run_write
+from massmigration.databases.registry import get_database
+from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.passes import LAST_PASS, MAX_PASSES
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
-from massmigration.recorder.conditional import DOCUMENT_LIMIT
 from massmigration.recorder.failures import OPEN, PAGE, mark_open_retried, select_failures
 
 KEYS_PER_SHARD: Final = 1_000
@@ -33,7 +33,7 @@ def open_failed(
         db_alias: The database.
     """
     assert record.attempt_uuid is not None
-    if is_document_store(db_alias):
+    if get_database(db_alias).write_limit is not None:
         _open_part(migration, shards, _get_open(record.attempt_uuid, db_alias), db_alias)
     else:
         _open_all(migration, record.attempt_uuid, shards, db_alias)
@@ -54,18 +54,20 @@ def open_in_parts(migration: BaseMigration, db_alias: str) -> None:
         migration: The definition.
         db_alias: The database.
     """
-    if not is_document_store(db_alias):
+    limit = get_database(db_alias).write_limit
+    if limit is None:
         return
+    part_size = limit // 2  # each may need a shard as well
 
     def open_part() -> bool:
         record = recorder.get_record(migration.key, db_alias)
         if record is None or record.attempt_uuid is None or record.status != states.FAILED:
             return False
         failures = _get_open(record.attempt_uuid, db_alias)
-        if len(failures) <= DOCUMENT_LIMIT // 2:
+        if len(failures) <= part_size:
             return False
         shards = recorder.get_shards(record.attempt_uuid, db_alias)
-        _open_part(migration, shards, failures[: DOCUMENT_LIMIT // 2], db_alias)
+        _open_part(migration, shards, failures[:part_size], db_alias)
         return True
 
     while run_write(db_alias, open_part):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from massmigration import recorder
-from massmigration.databases.transactions import is_document_store
+from massmigration.databases.registry import get_database
 from massmigration.executor.moves import get_moved, move_or_refuse
 from massmigration.models import MigrationRecord
 from massmigration.recorder import Author, Seen
@@ -22,8 +22,8 @@ def cancel(key: str, db_alias: str, author: Author, *, seen: Seen | None = None)
         if record.attempt_uuid is not None:
             shards = recorder.get_shards(record.attempt_uuid, db_alias)
             recorder.free_shards(record.attempt_uuid, db_alias, shards=shards)
-            # Summed afterwards, or a batch could be committed in between; on a document store none can.
-            known = shards if is_document_store(db_alias) else None
+            # Read again, or a batch could be committed in between; where that cannot be done, none can be either.
+            known = None if get_database(db_alias).can_read_own_writes else shards
             recorder.keep_totals(record.attempt_uuid, db_alias, shards=known)
 
     move_or_refuse(key, db_alias, "cancel", author, also=write, seen=seen)

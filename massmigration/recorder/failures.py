@@ -7,13 +7,12 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from django.db import connections
 from django.db.models import Count, Max, Q, QuerySet
 
 from massmigration.databases.redaction import clean, redact
-from massmigration.databases.transactions import is_document_store
+from massmigration.databases.registry import get_database
 from massmigration.models import MigrationFailure
-from massmigration.recorder.conditional import DOCUMENT_LIMIT, update_if
+from massmigration.recorder.conditional import update_if
 
 PAGE: Final = 1_000
 """Failures without their tracebacks that are in memory at once."""
@@ -85,7 +84,7 @@ def keep_failure(failure: MigrationFailure, db_alias: str) -> None:
 def select_failures(
     attempt_uuid: uuid.UUID | None, db_alias: str, wanted: FailureFilter = EVERY
 ) -> QuerySet[MigrationFailure]:
-    """Return the failures of an attempt that are meant, as a queryset; for SQL databases only."""
+    """Return the failures of an attempt that are meant, as a queryset; only where the database ``has_free_filters``."""
     rows = MigrationFailure.objects.using(db_alias).filter(**wanted.as_lookups())
     return rows.none() if attempt_uuid is None else rows.filter(attempt_uuid=attempt_uuid)
 
@@ -112,12 +111,13 @@ def get_failures(
     if attempt_uuid is None:
         return []
     end = None if limit is None else offset + limit
-    if not is_document_store(db_alias):
+    database = get_database(db_alias)
+    if database.has_free_filters:
         rows = select_failures(attempt_uuid, db_alias, wanted).order_by("failed_at", "pk")
         return list((rows if with_tracebacks else rows.defer("traceback"))[offset:end])
     rows = MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
     is_simple = wanted == FailureFilter(wanted.status)
-    if limit is not None and is_simple and not connections[db_alias].in_atomic_block:
+    if limit is not None and is_simple and not database.connection.in_atomic_block:
         rows = rows if wanted.status is None else rows.filter(status=wanted.status)
         return sorted(rows.order_by("pk")[offset:end], key=lambda failure: failure.failed_at)
     found = sorted(filter(wanted.matches, rows), key=lambda failure: failure.failed_at)
@@ -145,7 +145,7 @@ def iterate_failures(
     """
     if attempt_uuid is None:
         return
-    if is_document_store(db_alias):
+    if not get_database(db_alias).has_free_filters:
         yield from get_failures(attempt_uuid, db_alias, wanted, limit=limit)
         return
     rows = select_failures(attempt_uuid, db_alias, wanted).order_by("failed_at", "pk")[:limit]
@@ -157,7 +157,7 @@ def count_failures(attempt_uuid: uuid.UUID | None, db_alias: str) -> FailureCoun
     """Return how many failures an attempt has; one query on SQL."""
     if attempt_uuid is None:
         return FailureCounts()
-    if not is_document_store(db_alias):
+    if get_database(db_alias).has_aggregates:
         return count_failures_of([attempt_uuid], db_alias).get(attempt_uuid, FailureCounts())
     rows = MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
     first = rows.filter(status=MigrationFailure.OPEN).order_by("pk")[:LOOKED_AT]
@@ -166,7 +166,7 @@ def count_failures(attempt_uuid: uuid.UUID | None, db_alias: str) -> FailureCoun
 
 
 def count_failures_of(attempt_uuids: Sequence[uuid.UUID], db_alias: str) -> dict[uuid.UUID, FailureCounts]:
-    """Return how many failures several attempts have, in one query; for SQL databases only."""
+    """Return how many failures several attempts have, in one query; only where the database ``has_aggregates``."""
     is_open = Q(status=MigrationFailure.OPEN)
     rows = MigrationFailure.objects.using(db_alias).filter(attempt_uuid__in=attempt_uuids).order_by()
     counts = rows.values("attempt_uuid").annotate(
@@ -181,7 +181,7 @@ def find_last_failed_at(attempt_uuid: uuid.UUID | None, db_alias: str, wanted: F
     """Return when the last of the failures that are meant failed; None if there is none."""
     if attempt_uuid is None:
         return None
-    if is_document_store(db_alias):
+    if not get_database(db_alias).has_aggregates:
         return max((each.failed_at for each in get_failures(attempt_uuid, db_alias, wanted)), default=None)
     found: datetime | None = select_failures(attempt_uuid, db_alias, wanted).aggregate(last=Max("failed_at"))["last"]
     return found
@@ -189,12 +189,20 @@ def find_last_failed_at(attempt_uuid: uuid.UUID | None, db_alias: str, wanted: F
 
 def count_open_failures(attempt_uuid: uuid.UUID | None, db_alias: str) -> int:
     """Return how many failures of an attempt are neither retried nor accepted."""
+    return count_by_status(attempt_uuid, db_alias, MigrationFailure.OPEN)
+
+
+def count_by_status(attempt_uuid: uuid.UUID | None, db_alias: str, status: str) -> int:
+    """Return how many failures of an attempt have this status."""
     if attempt_uuid is None:
         return 0
-    failures = MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
-    if is_document_store(db_alias) and connections[db_alias].in_atomic_block:  # where some may have been written
-        return sum(failure.status == MigrationFailure.OPEN for failure in failures)
-    return failures.filter(status=MigrationFailure.OPEN).count()
+    failures, database = (
+        MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid),
+        get_database(db_alias),
+    )
+    if not database.can_read_own_writes and database.connection.in_atomic_block:  # some may have been written there
+        return sum(failure.status == status for failure in failures)
+    return failures.filter(status=status).count()
 
 
 def mark_failures_retried(failures: Sequence[MigrationFailure], db_alias: str) -> None:
@@ -204,12 +212,11 @@ def mark_failures_retried(failures: Sequence[MigrationFailure], db_alias: str) -
         failures: Of one attempt.
         db_alias: The database.
     """
-    ids = [failure.pk for failure in failures]
-    for start in range(0, len(ids), DOCUMENT_LIMIT):
-        rows = MigrationFailure.objects.using(db_alias).filter(pk__in=ids[start : start + DOCUMENT_LIMIT])
+    for ids in get_database(db_alias).page_writes([failure.pk for failure in failures]):
+        rows = MigrationFailure.objects.using(db_alias).filter(pk__in=ids)
         update_if(rows, {"status": MigrationFailure.OPEN}, {"status": MigrationFailure.RETRIED})
 
 
 def mark_open_retried(attempt_uuid: uuid.UUID, db_alias: str) -> None:
-    """Close all open failures of an attempt, because what failed is tried again; for SQL databases only."""
+    """Close all open failures of an attempt, because what failed is tried again; only where ``write_limit`` is None."""
     select_failures(attempt_uuid, db_alias, OPEN).update(status=MigrationFailure.RETRIED)

@@ -10,7 +10,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from massmigration.databases import clock
-from massmigration.databases.transactions import is_document_store
+from massmigration.databases.registry import get_database
 from massmigration.models import MigrationShard
 from massmigration.recorder.conditional import update_if
 from massmigration.recorder.shards import FREE, get_shards, select_shards
@@ -41,7 +41,7 @@ def free_shards(
     shards = shards or get_shards(attempt_uuid, db_alias)
     rows = MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
     lost = [shard for shard in shards if _has_lost_worker(shard, db_alias)]
-    if is_document_store(db_alias):  # which does not find again, in this transaction, what it has just written
+    if not get_database(db_alias).can_read_own_writes:
         done_with = {shard.pk for shard in lost}
         open_ids = [shard.pk for shard in shards if shard.status != MigrationShard.DONE]
         rows = select_shards([shard_id for shard_id in open_ids if shard_id not in done_with], db_alias)

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from massmigration.databases import clock
 from massmigration.databases.redaction import clean, make_storable
-from massmigration.databases.transactions import has_row_locks, is_document_store
+from massmigration.databases.registry import get_database
 from massmigration.exceptions import FenceLost
 from massmigration.models import MigrationAttempt, MigrationShard
 from massmigration.recorder.conditional import update_if
@@ -159,11 +159,12 @@ class ShardRecorder:
 
     def _count_others(self, shard: MigrationShard) -> int:
         """Return how many other shards of the attempt are held; no other worker can take one until the commit."""
-        if is_document_store(self.db_alias):  # where a transaction fails if what it has read was written meanwhile
+        database = get_database(self.db_alias)
+        if database.reads_block_writes:
             others = [other for other in get_shards(shard.attempt_uuid, self.db_alias) if other.pk != shard.pk]
             held = [other for other in others if other.status == MigrationShard.RUNNING]
             return sum(clock.is_leased(other, self.db_alias) for other in held)
-        if has_row_locks(self.db_alias):  # claims wait for each other, or two of them would see one free place
+        if database.has_row_locks:  # claims wait for each other, or two of them would see one free place
             attempts = MigrationAttempt.objects.using(self.db_alias).filter(pk=shard.attempt_uuid)
             list(attempts.select_for_update().values_list("pk"))
         rows = MigrationShard.objects.using(self.db_alias).filter(attempt_uuid=shard.attempt_uuid)

@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from massmigration.databases.transactions import is_document_store
+from massmigration.databases.registry import get_database
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationAttempt, MigrationShard
-from massmigration.recorder.conditional import DOCUMENT_LIMIT, update_if
+from massmigration.recorder.conditional import update_if
 from massmigration.recorder.shards import get_shard, select_shards
 
 
@@ -75,19 +75,15 @@ class ShardMaker:
         Raises:
             InvalidDefinition: They are more than one transaction can write.
         """
-        rows = MigrationShard.objects.using(self.db_alias)
-        if not is_document_store(self.db_alias):
-            rows.bulk_create(new, ignore_conflicts=True)
-            return
-        if len(new) > DOCUMENT_LIMIT:
+        database = get_database(self.db_alias)
+        if database.write_limit is not None and len(new) > database.write_limit:
             raise InvalidDefinition(
                 f"{new[0].key} has {len(new)} shards, but on database '{self.db_alias}' one transaction can write at "
-                f"most {DOCUMENT_LIMIT}. Make fewer and larger ones.",
+                f"most {database.write_limit}. Make fewer and larger ones.",
                 key=new[0].key,
                 db_alias=self.db_alias,
             )
-        stored = {shard.pk for shard in rows.filter(pk__in=[shard.pk for shard in new])} if new else set()
-        rows.bulk_create([shard for shard in new if shard.pk not in stored])
+        database.insert_missing(new)
 
     def split_shard(self, shard: MigrationShard, middle: str, number: int) -> MigrationShard | None:
         """Cut a shard in two at ``middle``: it keeps the lower part, a new one gets the upper part.

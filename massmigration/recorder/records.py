@@ -7,12 +7,12 @@ from collections.abc import Collection
 from itertools import islice
 from typing import Any, NamedTuple
 
-from django.db import IntegrityError, connections, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from massmigration import logs, record_cache, states, wording
 from massmigration.databases.redaction import clean, clean_values, make_storable
-from massmigration.databases.transactions import has_row_locks, is_document_store
+from massmigration.databases.registry import get_database
 from massmigration.exceptions import IllegalMove
 from massmigration.models import (
     MigrationEvent,
@@ -64,7 +64,7 @@ def get_running(db_alias: str, *, lock: bool = False) -> list[str]:
         lock: Whether to keep others from becoming so until the transaction ends.
     """
     records = MigrationRecord.objects.using(db_alias).order_by("pk")
-    if lock and has_row_locks(db_alias):
+    if lock and get_database(db_alias).has_row_locks:
         records = records.filter(status__in=states.ACTIVE).select_for_update()
     return [record.key for record in records if record.status == states.RUNNING]
 
@@ -122,8 +122,8 @@ def move(
 def insert_record(key: str, db_alias: str, **fields: Any) -> bool:
     """Create the record; return False if somebody else was quicker."""
     app_label, _, name = key.partition(":")
-    if is_document_store(db_alias) and get_record(key, db_alias) is not None:
-        return False  # there no savepoint saves what surrounds us from the error
+    if not get_database(db_alias).has_savepoints and get_record(key, db_alias) is not None:
+        return False
     try:
         with transaction.atomic(using=db_alias):
             rows = MigrationRecord.objects.using(db_alias)
@@ -208,7 +208,7 @@ def get_events(key: str | None, db_alias: str, limit: int, app_label: str | None
     events = MigrationEvent.objects.using(db_alias).order_by("pk")  # which count backwards in time
     if key is not None:
         events = events.filter(key=key)
-    elif app_label is not None and not is_document_store(db_alias):
+    elif app_label is not None and get_database(db_alias).has_free_filters:
         events = events.filter(key__startswith=f"{app_label}:")
     elif app_label is not None:  # where no two fields can be asked for at once
         own = (event for event in events if event.key.startswith(f"{app_label}:"))
@@ -223,6 +223,5 @@ def refuse(key: str, db_alias: str, action: str, status: str) -> IllegalMove:
 
 
 def has_tables(db_alias: str) -> bool:
-    """Return whether our tables exist in this database; on a document store one comes into being with its first row."""
-    table = MigrationRecord._meta.db_table
-    return is_document_store(db_alias) or table in connections[db_alias].introspection.table_names()
+    """Return whether our tables exist in this database."""
+    return get_database(db_alias).has_table(MigrationRecord._meta.db_table)

@@ -10,9 +10,9 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from massmigration.databases import clock
-from massmigration.databases.transactions import is_document_store
+from massmigration.databases.registry import get_database
 from massmigration.models import MigrationShard
-from massmigration.recorder.conditional import DOCUMENT_LIMIT, delete_if
+from massmigration.recorder.conditional import delete_if
 
 FREE: Final[dict[str, Any]] = {"worker": "", **clock.NO_LEASE}
 """The columns of a shard that no worker holds."""
@@ -34,7 +34,7 @@ def get_shards(attempt_uuid: uuid.UUID | None, db_alias: str, *, with_payloads: 
     if attempt_uuid is None:
         return []
     shards = MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
-    if not with_payloads and not is_document_store(db_alias):
+    if not (with_payloads or get_database(db_alias).reads_whole_rows):
         shards = shards.defer("payload")
     return in_order(shards)
 
@@ -54,7 +54,8 @@ def delete_shards(attempt_uuid: uuid.UUID | None, db_alias: str) -> None:
     """Delete the shards of an attempt, which revokes every fence that a worker may still hold."""
     if attempt_uuid is None:
         return
-    if not is_document_store(db_alias):
+    database = get_database(db_alias)
+    if database.write_limit is None:
         MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid).delete()
         return
     shards = get_shards(attempt_uuid, db_alias)
@@ -64,7 +65,7 @@ def delete_shards(attempt_uuid: uuid.UUID | None, db_alias: str) -> None:
     done = [shard.pk for shard in shards if shard.status == MigrationShard.DONE]
 
     def delete_done() -> None:
-        for start in range(0, len(done), DOCUMENT_LIMIT):
-            delete_if(select_shards(done[start : start + DOCUMENT_LIMIT], db_alias), {"status": MigrationShard.DONE})
+        for part in database.page_writes(done):
+            delete_if(select_shards(part, db_alias), {"status": MigrationShard.DONE})
 
     transaction.on_commit(delete_done, using=db_alias, robust=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import models
 
-from massmigration.databases.transactions import is_document_store
+from massmigration.databases.registry import get_database
 
 EVERYWHERE = frozenset({"massmigration", "cloudapp"})
 DEFAULT_ONLY = frozenset({"admin", "auth", "contenttypes", "sessions", "tasks"})
@@ -25,4 +25,4 @@ class CloudRouter:
         """Return whether the app has tables on the database."""
         if app_label in DEFAULT_ONLY:
             return db == "default"
-        return app_label in EVERYWHERE or not is_document_store(db)
+        return app_label in EVERYWHERE or get_database(db).write_limit is None

@@ -6,12 +6,17 @@ import random
 
 import pytest
 
-from massmigration.databases.counting import Count, count_rows, estimate_table
+from massmigration.databases.counting import Count
 from massmigration.databases.documents.keys import StoreKeys
+from massmigration.databases.registry import get_database
 from tests.cloud.app.models import Number, Row, Word
 from tests.cloud.filling import make_automatic, store_rows
 
 RANDOM = random.Random(11)
+
+
+def count_rows(queryset):
+    return get_database(queryset.db).count(queryset)
 
 
 @pytest.fixture
@@ -35,8 +40,7 @@ def test_up_to_a_thousand_rows_are_counted(db_alias, queries):
     store_rows(Row, make_automatic(db_alias, 3), db_alias, flag=True)
     queries.clear()
     assert count_rows(rows.all()) == Count(1_000, is_estimate=False)
-    assert estimate_table(rows.all()) == 1_000
-    assert queries == [1_001, 1_001]
+    assert queries == [1_001]
     store_rows(Row, make_automatic(db_alias, 1), db_alias)
     assert count_rows(rows.all()).is_estimate
     assert count_rows(rows.filter(flag=True)) == Count(3, is_estimate=False)

@@ -22,7 +22,8 @@ from massmigration import (
     recorder,
     worker,
 )
-from massmigration.databases.transactions import is_contention, is_transient, run_write
+from massmigration.databases.registry import get_database, is_transient
+from massmigration.databases.transactions import run_write
 from massmigration.engine.leases import release
 from massmigration.exceptions import DatabaseLocked, InvalidDefinition
 from massmigration.models import MigrationFailure, MigrationShard
@@ -303,7 +304,7 @@ class TestContention:
         assert errors
         for error in errors:
             assert isinstance(error.__cause__, Aborted)
-            assert is_contention(error) and is_transient(error)
+            assert get_database(db_alias).is_contention(error) and is_transient(error)
         assert Row.objects.using(db_alias).get().visits == 12 - len(errors)
 
     def test_run_write_repeats_until_every_write_is_done(self, db_alias):

@@ -65,9 +65,9 @@ def test_the_largest_key_is_found_whatever_lies_between(db_alias, monkeypatch, m
     Migration.model = model
     table = get_table(make(Migration), db_alias)
     monkeypatch.setattr(StoreKeys, "read", count_reads(looks := [], StoreKeys.read))
-    assert find_stored_largest(table, after) == (True, keys[-1])
+    assert find_stored_largest(table.queryset, after) == (True, keys[-1])
     assert len(looks) <= 40
-    assert find_stored_largest(table, keys[-1]) == (True, None)
+    assert find_stored_largest(table.queryset, keys[-1]) == (True, None)
 
 
 def test_an_operation_that_stores_rows_ahead_fails_and_can_be_bounded(db_alias):

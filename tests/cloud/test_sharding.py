@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from massmigration import BatchMigration, MapperMigration, recorder
-from massmigration.databases.documents import ranges
 from massmigration.databases.documents.keys import StoreKeys
 from massmigration.databases.documents.keyspace import (
     HIGHEST_INTEGER,
@@ -21,10 +20,11 @@ from massmigration.databases.documents.keyspace import (
     Texts,
     get_keyspace,
 )
+from massmigration.databases.documents.ranges import find_stored_middle
 from massmigration.databases.keys import KeyCodec
+from massmigration.databases.ranges import KeyRange
 from massmigration.engine import sharding
 from massmigration.engine.kinds import get_kind
-from massmigration.engine.querysets import KeyRange
 from massmigration.engine.sharding import plan_ranges
 from massmigration.engine.tables import get_table
 from massmigration.models import MigrationShard
@@ -247,15 +247,15 @@ def test_the_largest_range_is_the_one_that_is_cut(db_alias, queries):
     store_rows(Number, range(1, 3_001), db_alias)
     table = get_table(make_migration(Number), db_alias)
     ranges = [KeyRange(None, 500), KeyRange(500, 2_500), KeyRange(2_500, None)]
-    number, middle = ranges.find_stored_cut(table, ranges, 300)
+    number, middle = find_stored_middle(table.queryset, ranges, 300)
     assert number == 1
     assert 1_000 < middle < 2_000
     assert len(queries) <= 3 * 11 + 17
-    assert ranges.find_stored_cut(table, ranges[:1], 600) is None
-    assert ranges.find_stored_cut(table, [KeyRange(2_990, None)], 1) is None
-    assert ranges.find_stored_cut(table, [], 1) is None
+    assert find_stored_middle(table.queryset, ranges[:1], 600) is None
+    assert find_stored_middle(table.queryset, [KeyRange(2_990, None)], 1) is None
+    assert find_stored_middle(table.queryset, [], 1) is None
     queries.clear()
-    assert ranges.find_stored_cut(table, ranges * 20, 300) is not None
+    assert find_stored_middle(table.queryset, ranges * 20, 300) is not None
     assert len(queries) <= 6 * 11 + 17
 
 
@@ -264,7 +264,7 @@ def test_cut_lies_strictly_within_its_range(db_alias):
     store_rows(Number, keys, db_alias)
     table = get_table(make_migration(Number), db_alias)
     for after, upto in itertools.combinations(range(0, len(keys), 250), 2):
-        found = ranges.find_stored_cut(table, [KeyRange(keys[after], keys[upto])], 1)
+        found = find_stored_middle(table.queryset, [KeyRange(keys[after], keys[upto])], 1)
         if found is not None:
             assert keys[after] < found[1] < keys[upto]
 

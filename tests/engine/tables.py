@@ -93,7 +93,7 @@ class CompositeReference(Row):
 
 
 class RangeKeyField(models.Field):
-    """A kind of key that the engine does not know."""
+    """A type of key that the engine does not know."""
 
     def get_internal_type(self) -> str:
         return "RangeKeyField"

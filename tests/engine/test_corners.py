@@ -11,7 +11,8 @@ from django.db import OperationalError, connections, transaction
 from django.utils import timezone
 
 from massmigration import BaseMigration, CustomMigration, MapperMigration, RetryLater, executor, recorder
-from massmigration.databases.transactions import is_locked, run_write
+from massmigration.databases.sqlite import is_locked
+from massmigration.databases.transactions import run_write
 from massmigration.engine import leases
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.slice import DONE, Slice

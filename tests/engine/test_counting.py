@@ -8,8 +8,10 @@ import pytest
 from django.db import connections, transaction
 from django.db.models import Count as CountOf
 
-from massmigration.databases.counting import Count, count_rows, estimate_table
-from massmigration.engine.querysets import Table
+from massmigration.databases.counting import Count
+from massmigration.databases.registry import get_database
+from massmigration.databases.sql import SqlDatabase
+from massmigration.databases.tables import Table
 from tests.testapp.models import Child, City, CompositeRow, SparseInt, Tag, TextRow
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
@@ -21,6 +23,16 @@ INSERTS = {
     "postgres": "INSERT INTO testapp_city (name, slug, flag, visits, note) "
     f"SELECT 'city ' || i, '', i % 10 = 0, 0, '' FROM generate_series(1, {MANY}) AS i",
 }
+
+
+def count_rows(queryset, *seconds):
+    return get_database(queryset.db).count(queryset, *seconds)
+
+
+def estimate_table(rows):
+    database = get_database(rows.db)
+    assert isinstance(database, SqlDatabase)
+    return database.estimate_table(rows)
 
 
 def make_many(db_alias):

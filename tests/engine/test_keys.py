@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from massmigration import BatchMigration, MapperMigration, executor, recorder
-from massmigration.databases.keys import KINDS, KeyCodec
-from massmigration.engine.querysets import KeyRange, Table
+from massmigration.databases.keys import KEY_TYPES, KeyCodec
+from massmigration.databases.ranges import KeyRange
+from massmigration.databases.tables import Table
 from massmigration.exceptions import InvalidDefinition
 from tests.engine import tables
 from tests.engine.support import AUTHOR, make, run
@@ -260,9 +261,9 @@ def check_refusal(model, db_alias):
     return str(refusal.value)
 
 
-def test_unknown_kind_of_key_is_refused_before_anything_is_written(db_alias):
+def test_an_unknown_type_of_key_is_refused_before_anything_is_written(db_alias):
     assert check_refusal(tables.UnknownKey, db_alias) == (
-        "The primary key of extra.UnknownKey is a RangeKeyField, which cannot be gone through by ranges. Kinds that "
+        "The primary key of extra.UnknownKey is a RangeKeyField, which cannot be gone through by ranges. Types that "
         "can: integer, UUID, string, decimal, float, date and time, date, time, duration, bytes. Use a CustomMigration "
         "instead."
     )
@@ -290,12 +291,12 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("key_type", KEY_TYPES, ids=lambda key_type: key_type.name)
 @given(data=st.data())
-def test_keys_come_back_exactly(kind, data):
+def test_keys_come_back_exactly(key_type, data):
     codec = KeyCodec(models.CompositeRow)
-    codec.kinds = [kind, kind]
-    pair = data.draw(st.tuples(VALUES[kind.name], VALUES[kind.name]))
+    codec.types = [key_type, key_type]
+    pair = data.draw(st.tuples(VALUES[key_type.name], VALUES[key_type.name]))
     again = codec.decode(codec.encode(pair))
     assert again == pair
     assert [(type(part), repr(part)) for part in again] == [(type(part), repr(part)) for part in pair]

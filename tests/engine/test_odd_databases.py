@@ -11,9 +11,10 @@ import pytest
 from django.db import InterfaceError, OperationalError, connections, models, transaction
 
 from massmigration import BatchMigration, MapperMigration
-from massmigration.databases.transactions import is_transient, limit_idling, run_write
-from massmigration.engine import sharding
-from massmigration.engine.querysets import Table
+from massmigration.databases import spreading
+from massmigration.databases.postgresql import Database as PostgreSQL
+from massmigration.databases.registry import get_database, is_transient
+from massmigration.databases.transactions import run_write
 from massmigration.exceptions import InvalidDefinition
 from tests.conftest import needs_postgres
 from tests.engine.support import make, run, start
@@ -115,7 +116,7 @@ def test_short_writes_wait_for_locks(limit):
 @pytest.mark.parametrize("seconds", [0.1, 600, 10**7, 1e300])
 def test_any_time_to_hang_is_within_postgresqls_range(seconds):
     with transaction.atomic(using=ALIAS):
-        limit_idling(ALIAS, seconds)
+        get_database(ALIAS).limit_idling(seconds)
         with connections[ALIAS].cursor() as cursor:
             cursor.execute("SELECT setting::bigint FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'")
             assert cursor.fetchone() == (min(seconds * 1000, 2**31 - 1),)
@@ -152,7 +153,7 @@ def view(db_alias):
 @pytest.mark.parametrize("is_in_test", [False, True])
 def test_a_view_has_no_pages_to_sample(db_alias, view, is_in_test):
     with transaction.atomic(using=db_alias) if is_in_test else contextlib.nullcontext():
-        assert sharding._sample_bounds(Table(view.all()), 4) == []
+        assert PostgreSQL(db_alias).sample_keys(view.all()) == []
         assert view.count() == 200
 
 
@@ -165,7 +166,7 @@ def test_a_large_view_is_gone_through(db_alias, view, monkeypatch):
         def get_queryset(self, db_alias):
             return TextView.objects.using(db_alias)
 
-    monkeypatch.setattr(sharding, "SAMPLE_LIMIT", 10)
+    monkeypatch.setattr(spreading, "SAMPLE_LIMIT", 10)
     assert run(Migration, db_alias).status == "applied"
     assert set(TextRow.objects.using(db_alias).values_list("visits", flat=True)) == {1}
 

@@ -6,11 +6,15 @@ import pytest
 from django.db import models
 
 from massmigration import MapperMigration, recorder
+from massmigration.databases import spreading
 from massmigration.databases.documents.keyspace import get_keyspace
 from massmigration.databases.keys import KeyCodec, is_plain_field
+from massmigration.databases.postgresql import Database as PostgreSQL
+from massmigration.databases.registry import get_database
+from massmigration.databases.sql import SqlDatabase
+from massmigration.databases.sqlite import Database as SQLite
 from massmigration.engine import sharding
 from massmigration.engine.kinds import get_kind
-from massmigration.engine.querysets import Table
 from massmigration.exceptions import InvalidDefinition
 from tests.engine.support import claim_range, make, run, start
 from tests.engine.tables import Row, make_tables
@@ -157,7 +161,7 @@ def test_each_row_is_visited_once_whatever_the_column_holds(db_alias, model):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_range_that_is_cut_later_is_cut_at_a_key_of_its_own(db_alias, model, monkeypatch):
     monkeypatch.setattr(sharding, "ROWS_PER_SHARD", 20)
-    monkeypatch.setattr(sharding, "STEPS", (200, 50, 20))
+    monkeypatch.setattr(spreading, "STEPS", (200, 50, 20))
     with make_tables(db_alias, model):
         make_rows(model, db_alias)
         migration = make_definition(model, shard_count=1)
@@ -178,10 +182,10 @@ def test_a_reference_whose_value_django_prepares_twice_is_refused(db_alias):
 
 
 def test_no_sample_is_taken_of_keys_that_are_stored_as_something_else(db_alias, monkeypatch):
-    monkeypatch.setattr(sharding, "SAMPLE_LIMIT", 0)
+    monkeypatch.setattr(spreading, "SAMPLE_LIMIT", 0)
     with make_tables(db_alias, Upper):
         make_rows(Upper, db_alias)
-        assert sharding._sample_bounds(Table(Upper.objects.using(db_alias)), 2) == []
+        assert get_database(db_alias).find_bounds(Upper.objects.using(db_alias), 2, None) == []
 
 
 @pytest.mark.parametrize(
@@ -192,15 +196,15 @@ def test_only_djangos_own_ways_to_store_a_key_are_calculated_with(model, is_plai
     codec = KeyCodec(model)
     assert codec.is_plain is is_plain
     assert (get_keyspace(codec, pads_integers=False) is not None) is is_plain
-    assert codec.can_compute("postgresql") is is_plain
+    assert PostgreSQL("any").computes(codec) is is_plain
 
 
 def test_uuids_are_calculated_with_where_the_database_orders_them_as_numbers():
     codec = KeyCodec(UuidRow)
-    assert codec.can_compute("postgresql") and codec.can_compute("sqlite")
-    assert not codec.can_compute("mysql")  # MariaDB's own type orders them by their last bytes first
-    assert KeyCodec(City).can_compute("mysql")
-    assert not KeyCodec(CompositeRow).can_compute("sqlite")
+    assert PostgreSQL("any").computes(codec) and SQLite("any").computes(codec)
+    assert not SqlDatabase("any").computes(codec)  # MariaDB's own type orders them by their last bytes first
+    assert SqlDatabase("any").computes(KeyCodec(City))
+    assert not SQLite("any").computes(KeyCodec(CompositeRow))
 
 
 def test_a_conversion_that_is_no_method_is_the_authors_own():

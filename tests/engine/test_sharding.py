@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from massmigration import BatchMigration, CustomMigration, MapperMigration, recorder, worker
+from massmigration.databases import spreading
 from massmigration.databases.keys import KeyCodec
+from massmigration.databases.ranges import KeyRange
 from massmigration.engine import sharding
 from massmigration.engine.batch import BatchRunner
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import claim, release
-from massmigration.engine.querysets import KeyRange
 from massmigration.engine.sharding import plan_ranges
 from massmigration.engine.slice import Slice
 from massmigration.engine.tables import get_table
@@ -131,7 +132,7 @@ def test_fewer_rows_than_ranges(db_alias, model):
 def small_ranges(monkeypatch):
     """Let small ranges be worth a cut, so that tests need no millions of rows."""
     monkeypatch.setattr(sharding, "ROWS_PER_SHARD", 20)
-    monkeypatch.setattr(sharding, "STEPS", (2000, 500, 100, 20))
+    monkeypatch.setattr(spreading, "STEPS", (2000, 500, 100, 20))
 
 
 def get_ranges(attempt_uuid, db_alias):
@@ -313,7 +314,7 @@ def test_two_splitters_at_once(small_ranges):
 @database
 @pytest.mark.needs_postgres
 def test_bounds_in_a_sample_of_a_large_table(monkeypatch):
-    monkeypatch.setattr(sharding, "SAMPLE_LIMIT", 1000)
+    monkeypatch.setattr(spreading, "SAMPLE_LIMIT", 1000)
     with connections["postgres"].cursor() as cursor:
         cursor.execute(
             "INSERT INTO testapp_textrow (id, text, visits) SELECT md5(i::text), repeat('x', 150), 0 "

@@ -11,8 +11,9 @@ from django.db import connections, models, transaction
 from django.db.models import F
 from django.utils.safestring import mark_safe
 
+from massmigration.databases.registry import get_database
 from massmigration.databases.writeback import get_fields
-from massmigration.engine.snapshots import Snapshot, get_version
+from massmigration.engine.snapshots import Snapshot
 from massmigration.models import MigrationShard
 from tests.conftest import needs_postgres
 from tests.engine.support import in_threads
@@ -154,12 +155,12 @@ def test_thousands_of_composite_keys_are_compared(db_alias):
 
 @pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
 def test_sqlite_tells_whether_another_connection_wrote():
-    assert get_version("postgres") is None
-    before = get_version("default")
+    assert get_database("postgres").data_version() is None
+    before = get_database("default").data_version()
     City.objects.create(name="ours")
-    assert get_version("default") == before
+    assert get_database("default").data_version() == before
     in_threads(lambda: City.objects.create(name="theirs"))
-    after = get_version("default")
+    after = get_database("default").data_version()
     assert after != before
     connections["default"].close()
-    assert get_version("default") not in (before, after)
+    assert get_database("default").data_version() not in (before, after)

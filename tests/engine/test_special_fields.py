@@ -15,7 +15,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.safestring import mark_safe
 
 from massmigration import MapperMigration
-from massmigration.databases.writeback import get_fields, write_objects
+from massmigration.databases.registry import get_database
+from massmigration.databases.writeback import get_fields
 from tests.conftest import needs_postgres
 from tests.engine.support import run
 from tests.engine.tables import Extra, make_tables
@@ -195,7 +196,7 @@ def test_a_field_is_written_as_django_writes_it(db_alias, names):
             for name in names:
                 setattr(obj, name, SPECIAL[name][0])
         with CaptureQueriesContext(connections[db_alias]) as queries:
-            write_objects(objects, get_fields(Special, names, "x"), db_alias)
+            get_database(db_alias).write_objects(objects, get_fields(Special, names, "x"))
         for name in names:
             assert read(db_alias, "extra_special", name) == [SPECIAL[name][1]] * 3
         is_quick = names in (["plain"], ["stripped"])
@@ -214,7 +215,7 @@ def test_a_value_of_another_type_is_rounded_as_by_save():
         for obj, number in zip(objects, (1, 3, 5, 7), strict=True):
             obj.scaled = number
         rows.update(plain="")
-        write_objects(objects, get_fields(Special, ["scaled"], "x"), "postgres")
+        get_database("postgres").write_objects(objects, get_fields(Special, ["scaled"], "x"))
         assert read("postgres", "extra_special", "scaled") == saved
 
 
@@ -224,7 +225,7 @@ def test_an_expression_for_a_special_field_is_not_prepared_twice(db_alias):
         objects = rows.bulk_create([Special(plain="a"), Special(plain="b")])
         for obj in objects:
             obj.secret, obj.plain = Concat(F("plain"), Value("z")), Upper("plain")
-        write_objects(objects, get_fields(Special, ["secret", "plain"], "x"), db_alias)
+        get_database(db_alias).write_objects(objects, get_fields(Special, ["secret", "plain"], "x"))
         assert read(db_alias, "extra_special", "secret") == ["AZ", "BZ"]
         assert read(db_alias, "extra_special", "plain") == ["A", "B"]
 
@@ -235,7 +236,7 @@ def test_an_expression_that_is_too_long_is_refused_and_not_cut():
         (obj,) = Special.objects.using("postgres").bulk_create([Special(plain="12345")])
         obj.plain = Concat(F("plain"), F("plain"))
         with pytest.raises(DatabaseError, match="too long"):
-            write_objects([obj], get_fields(Special, ["plain"], "x"), "postgres")
+            get_database("postgres").write_objects([obj], get_fields(Special, ["plain"], "x"))
 
 
 class Both(Extra):
@@ -248,7 +249,7 @@ def test_json_null_besides_an_expression(db_alias):
     with make_tables(db_alias, Both):
         (obj,) = Both.objects.using(db_alias).bulk_create([Both(data={})])
         obj.data, obj.number = Value(None, models.JSONField()), F("number") + 1
-        write_objects([obj], get_fields(Both, ["data", "number"], "x"), db_alias)
+        get_database(db_alias).write_objects([obj], get_fields(Both, ["data", "number"], "x"))
         assert Both.objects.using(db_alias).filter(data=Value(None, models.JSONField()), number=1).exists()
 
 
@@ -262,7 +263,7 @@ def test_kinds_of_strings_may_be_mixed(db_alias):
     for city, slug in zip(objects, (mark_safe("x"), Letter.B, "y"), strict=True):
         city.slug = slug
     with CaptureQueriesContext(connections[db_alias]) as queries:
-        write_objects(objects, get_fields(City, ["slug"], "x"), db_alias)
+        get_database(db_alias).write_objects(objects, get_fields(City, ["slug"], "x"))
     assert len(queries) == 1
     assert set(City.objects.using(db_alias).values_list("slug", flat=True)) == {"x", "b", "y"}
 
@@ -317,14 +318,14 @@ def test_types_of_the_databases_own():
             for name, value in values.items():
                 for obj in objects:
                     setattr(obj, name, value)
-                write_objects(objects, get_fields(Typed, [name], "x"), "postgres")
+                get_database("postgres").write_objects(objects, get_fields(Typed, [name], "x"))
             expected = {**values, "point": '(1,"x, y")'}
             for name, value in expected.items():
                 assert read("postgres", "extra_typed", f'"{name}"::text') == [value] * 2
             for name, value in too_long.items():
                 setattr(objects[0], name, value)
                 with pytest.raises(DatabaseError, match="too long"):
-                    write_objects(objects, get_fields(Typed, [name], "x"), "postgres")
+                    get_database("postgres").write_objects(objects, get_fields(Typed, [name], "x"))
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP TYPE pair")
@@ -361,7 +362,7 @@ def test_rows_are_found_by_a_key_that_changes_its_values(db_alias):
         objects = list(rows.order_by("pk"))
         for obj in objects[:2]:
             obj.text = obj.pk
-        write_objects(objects[:2], get_fields(Keyed, ["text"], "x"), db_alias)
+        get_database(db_alias).write_objects(objects[:2], get_fields(Keyed, ["text"], "x"))
         assert list(rows.order_by("pk").values_list("pk", "text")) == [("a", "a"), ("b", "b"), ("c", "")]
 
 
@@ -392,7 +393,7 @@ def test_odd_names_of_tables_and_columns(db_alias, model):
         for obj in objects:
             for name in names:
                 setattr(obj, name, f"{name} {obj.pk}")
-        write_objects(objects, get_fields(model, names, "x"), db_alias)
+        get_database(db_alias).write_objects(objects, get_fields(model, names, "x"))
         for obj in model.objects.using(db_alias):
             assert {getattr(obj, name) == f"{name} {obj.pk}" for name in names} == {True}
 
@@ -443,7 +444,7 @@ def test_ranges_and_hstore_are_left_to_django():
         objects = Ranges.objects.using("postgres").bulk_create([Ranges(), Ranges()])
         for obj in objects:
             obj.span, obj.spans = (1, 5), [(1, 2), (3, 4)]
-        write_objects(objects, get_fields(Ranges, ["span", "spans"], "x"), "postgres")
+        get_database("postgres").write_objects(objects, get_fields(Ranges, ["span", "spans"], "x"))
         for obj in Ranges.objects.using("postgres"):
             assert obj.span == ranges.NumericRange(1, 5)
             assert obj.spans == [ranges.NumericRange(1, 2), ranges.NumericRange(3, 4)]

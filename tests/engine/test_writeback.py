@@ -20,7 +20,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.safestring import mark_safe
 
 from massmigration import BatchMigration, MapperMigration
-from massmigration.databases.writeback import get_fields, write_objects
+from massmigration.databases.registry import get_database
+from massmigration.databases.writeback import get_fields
 from tests.engine import tables
 from tests.engine.support import make, run
 from tests.engine.tables import Everything
@@ -82,7 +83,7 @@ def test_every_type_is_written_in_one_statement(db_alias):
         fields = get_fields(Everything, VALUES, "x")
         for _ in range(2):  # from empty to full, and back again
             with CaptureQueriesContext(connections[db_alias]) as queries:
-                write_objects(objects, fields, db_alias)
+                get_database(db_alias).write_objects(objects, fields)
             assert len(queries) == 1
             for obj, stored in zip(objects, rows.order_by("pk"), strict=True):
                 for name in VALUES:
@@ -106,7 +107,7 @@ def test_what_does_not_fit_is_refused_as_usual(db_alias):
             objects = list(rows.order_by("pk"))
             setattr(objects[0], name, value)
             with pytest.raises((DatabaseError, ValueError)):
-                write_objects(objects, get_fields(Everything, [name], "x"), db_alias)
+                get_database(db_alias).write_objects(objects, get_fields(Everything, [name], "x"))
         assert not rows.exclude(char="", text=None, decimal=None, number=None).exists()
 
 
@@ -191,7 +192,7 @@ def test_json_null_and_no_value_are_different(db_alias):
         rows.bulk_create([Everything(data={}), Everything(data={})])
         objects = list(rows.order_by("pk"))
         objects[0].data, objects[1].data = None, Value(None, models.JSONField())
-        write_objects(objects, get_fields(Everything, ["data"], "x"), db_alias)
+        get_database(db_alias).write_objects(objects, get_fields(Everything, ["data"], "x"))
         assert rows.filter(data__isnull=True).get().pk == objects[0].pk
         assert rows.filter(data=Value(None, models.JSONField())).get().pk == objects[1].pk
 
@@ -223,7 +224,7 @@ def test_a_new_file_is_saved(db_alias):
         with tables.make_tables(db_alias, Everything):
             row = Everything.objects.using(db_alias).create()
             row.file = ContentFile(b"content", name="a.txt")
-            write_objects([row], [field], db_alias)
+            get_database(db_alias).write_objects([row], [field])
             name = Everything.objects.using(db_alias).get().file.name
             assert storage.open(name).read() == b"content"
     finally:
@@ -300,7 +301,7 @@ def test_sqlite_finds_the_rows_by_their_key(model):
         for count in (1, 300):
             objects = list(model.objects.all()[:count])
             with CaptureQueriesContext(connection) as queries:
-                write_objects(objects, get_fields(model, ["visits"], "x"), "default")
+                get_database("default").write_objects(objects, get_fields(model, ["visits"], "x"))
             (query,) = queries
             with connection.cursor() as cursor:
                 cursor.execute("EXPLAIN QUERY PLAN " + query["sql"])
@@ -320,7 +321,7 @@ def test_twenty_thousand_rows_are_written_quickly(db_alias):
         city.slug, city.note = f"slug {city.name}", "note"
     started_at = time.monotonic()
     with CaptureQueriesContext(connections[db_alias]) as queries:
-        write_objects(objects, get_fields(City, ["slug", "note"], "x"), db_alias)
+        get_database(db_alias).write_objects(objects, get_fields(City, ["slug", "note"], "x"))
     assert time.monotonic() - started_at < 5
     assert len(queries) == (2 if db_alias == "default" else 1)  # SQLite takes 32,766 parameters at most
     assert rows.filter(note="note", slug__startswith="slug").count() == 20_000

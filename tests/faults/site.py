@@ -7,7 +7,8 @@ from collections import Counter
 
 from django.db.models import F
 
-from massmigration.databases.transactions import has_row_locks, run_write
+from massmigration.databases.registry import get_database
+from massmigration.databases.transactions import run_write
 from tests.faults.support import make_cities
 from tests.testapp.models import City
 
@@ -59,7 +60,7 @@ class Site:
 
         def write() -> int:
             rows = self.cities.filter(pk=key)
-            if has_row_locks(self._alias):
+            if get_database(self._alias).has_row_locks:
                 rows = rows.select_for_update()
             visits = rows.get().visits
             self.cities.filter(pk=key)._raw_delete(self._alias)

@@ -1,4 +1,4 @@
-"""One model for every kind of key; the counter ``visits`` tells how often an operation saw a row."""
+"""One model for every type of key; the counter ``visits`` tells how often an operation saw a row."""
 
 from __future__ import annotations
 

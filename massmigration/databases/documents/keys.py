@@ -9,14 +9,14 @@ from django.db import DatabaseError, connections
 from django.db.models import QuerySet
 
 from massmigration.databases.keyfilters import get_key_fields
-from massmigration.engine.querysets import KeyRange
+from massmigration.databases.ranges import KeyRange
 
 
 class StoreKeys:
     """The keys of a queryset's rows, in the order of the store.
 
     Args:
-        queryset: Rows of one model on Datastore or Firestore, in no order of its own.
+        queryset: Rows of one model on Datastore or Firestore, in no order.
         keys: The range that is looked at; None is all.
     """
 
@@ -47,7 +47,7 @@ class StoreKeys:
 
         Datastore gives about one row in 130 a hidden property ``__scatter__`` with a random value
         (https://github.com/GoogleCloudPlatform/appengine-mapreduce/wiki/ScatterPropertyImplementation). Together with a
-        filter it would need an index of its own.
+        filter it would need another index.
         """
         if self.pads_integers or self.queryset.query.where:
             return []

@@ -1,7 +1,7 @@
 """Where a key of a document store lies among all keys it could be: a number that rises in the order of the store.
 
 Datastore and Firestore have no statistics and cannot skip rows cheaply, so ranges are found by asking for the first
-keys behind a made-up one. A keyspace makes such keys up. Its numbers only guide the search; the bounds that come out of
+keys after a made-up one. A keyspace makes such keys up. Its numbers only guide the search; the bounds that come out of
 it are put through ``keep_rising``, because a pair of bounds in the wrong order would have rows visited twice.
 """
 
@@ -22,31 +22,31 @@ LOWEST_INTEGER: Final = -(2**63)
 HIGHEST_UUID: Final = 2**128 - 1
 
 TEXT_DEPTH: Final = 40
-"""So many characters of a string take part; keys that differ only behind them count as lying at one place."""
+"""How many characters of a string take part; keys that differ only after them count as lying at one place."""
 
 WIDTH: Final = 8
-"""So much wider is a character that keys may have than one that the store was seen to skip."""
+"""How much wider a character is that keys may have than one that the store was seen to skip."""
 
 _CLASSES: Final = ("0123456789", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 class KeySpace(ABC):
-    """The numbers of one kind of key.
+    """The numbers of one type of key.
 
     Attributes:
         highest: The largest number.
-        is_open: Whether there may be keys behind the key of the largest number.
+        is_open: Whether there may be keys after the key of the largest number.
     """
 
     highest: int
     is_open: ClassVar[bool] = False
 
     def learn(self, keys: Sequence[Any], after: Any = None) -> None:  # noqa: B027  (only strings have something to learn)
-        """Take note of what the store has given; numbers asked for before it are void.
+        """Learn from what the store has given; numbers asked for before are void.
 
         Args:
             keys: Keys that follow one another in the store, with no other in between.
-            after: A key that nothing lies behind before the first of them.
+            after: A key after which the first of them comes next.
         """
 
     @abstractmethod
@@ -61,7 +61,7 @@ class KeySpace(ABC):
         """Return those of these keys that certainly rise in the store, between ``after`` and ``upto``.
 
         Args:
-            keys: Keys; what does not lie behind the last one that was kept is left out.
+            keys: Keys; what does not lie after the last one that was kept is left out.
             after: A key that all of them have to be greater than; None is open.
             upto: A key that all of them have to be smaller than; None is open.
         """
@@ -138,7 +138,7 @@ class _Scale:
         self.arrange()
 
     def skip(self, above: str, below: str) -> None:
-        """Take note that no key was found between two characters; the empty string is open."""
+        """Learn that no key was found between two characters; the empty string is open."""
         known = self.places.keys() - self.seen - self.skipped
         self.skipped.update(character for character in known if above < character and (not below or character < below))
 
@@ -165,7 +165,7 @@ class Texts(KeySpace):
 
     With all of Unicode as digits nearly every number would lie in a gap: keys like ``user-000417`` differ in six
     places, by ten characters. A character brings its whole class (digits, small or capital letters), but what the store
-    is seen to skip gets little room: the letters behind f in hexadecimal numbers.
+    is seen to skip gets little room: the letters after f in hexadecimal numbers.
     """
 
     is_open = True
@@ -184,12 +184,12 @@ class Texts(KeySpace):
         for scale in self._scales:
             scale.arrange()
         for one, other in pairwise(keys if after is None else [after, *keys]):
-            self._note_gap(one[:TEXT_DEPTH], other[:TEXT_DEPTH])
+            self._learn_gap(one[:TEXT_DEPTH], other[:TEXT_DEPTH])
         for scale in self._scales:
             scale.arrange()
         self.highest = prod(scale.total for scale in self._scales) - 1
 
-    def _note_gap(self, one: str, other: str) -> None:
+    def _learn_gap(self, one: str, other: str) -> None:
         shorter = min(len(one), len(other))
         depth = next((depth for depth in range(shorter) if one[depth] != other[depth]), shorter)
         if depth < shorter:
@@ -239,6 +239,6 @@ def get_keyspace(codec: KeyCodec, *, pads_integers: bool) -> KeySpace | None:
     if codec.is_composite or not codec.is_plain:
         return None
     integers = PaddedIntegers if pads_integers else Integers
-    kinds: dict[str, type[KeySpace]] = {"integer": integers, "UUID": Uuids, "string": Texts}
-    kind = kinds.get(codec.kinds[0].name)
-    return None if kind is None else kind()
+    spaces: dict[str, type[KeySpace]] = {"integer": integers, "UUID": Uuids, "string": Texts}
+    space = spaces.get(codec.types[0].name)
+    return None if space is None else space()

@@ -1,8 +1,8 @@
-"""Finds out how the keys of a document store are spread, by a bounded number of looks at the first keys behind a place.
+"""Finds out how the keys of a document store are spread, by a bounded number of looks at the first keys after a place.
 
 Each look (a probe) reads a few keys. How close together they lie tells how many rows the stretch up to the next place
 holds. Where two neighbouring places disagree, or too many rows may lie, the next probe cuts the stretch: so the probes
-go where the rows are, however large the table is, and a stretch in which a probe finds nothing is done with.
+go where the rows are, however large the table is, and a stretch in which a probe finds nothing is finished.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from massmigration.databases.documents.keys import StoreKeys
 from massmigration.databases.documents.keyspace import KeySpace
 
 PROBE_KEYS: Final = 64
-"""So many keys tell how close together keys lie to about 12 %."""
+"""How many keys tell how close together keys lie, to about 12 %."""
 
 SIMILAR: Final = 3.0
-"""Densities that differ by less than this factor are taken for an even spread."""
+"""Densities that differ by less than this factor count as an even spread."""
 
 FAR: Final = 4_096
-"""A stretch so many times longer than what was read of it is cut near what was read, not in the middle."""
+"""A stretch this many times longer than what was read of it is cut near what was read, not in the middle."""
 
 EVEN_DOUBT: Final = 0.35
 """The part of an even stretch's rows that may be elsewhere than the estimate says."""
@@ -56,8 +56,8 @@ class Guess(NamedTuple):
         begin: Position of the last key that was read.
         end: Position of the end.
         cut_at: Position at which the next probe would tell most.
-        rows: About so many rows.
-        doubt: So many of them may be missing, too many, or elsewhere.
+        rows: About how many rows.
+        doubt: How many of them may be missing, too many, or elsewhere.
         is_even: Whether the rows seem to be spread evenly.
     """
 
@@ -74,7 +74,7 @@ class Survey:
 
     Args:
         reader: The keys.
-        space: Their kind's keyspace.
+        space: The keyspace of their type.
         first_keys: How many keys the first probe reads; if there are fewer, all is known.
     """
 
@@ -90,12 +90,12 @@ class Survey:
 
     @property
     def rows(self) -> int:
-        """About how many rows there are; exactly so many if the survey is complete."""
+        """About how many rows there are; exactly how many if the survey is complete."""
         return self.keys_read + round(sum(self._list_guessed()))
 
     @property
     def keys_read(self) -> int:
-        """How many keys were read: there are at least so many rows."""
+        """How many keys were read: there are at least as many rows."""
         return sum(len(stretch.keys) for stretch in self.stretches)
 
     @property
@@ -108,7 +108,7 @@ class Survey:
         """Probe until the rows are known well enough to be divided.
 
         Args:
-            parts: Into how many ranges they shall be divided.
+            parts: Into how many ranges they are divided.
             limit: How many probes at most.
         """
         for _ in range(limit):
@@ -157,7 +157,7 @@ class Survey:
 
     def _cut(self, number: int) -> None:
         stretch = self.stretches[number]
-        # Of what lies behind all characters that were seen nothing is known before a probe is made there.
+        # Before a probe is made there, nothing is known of what lies after all characters that were seen.
         position = self.space.highest if self._is_open_end(stretch) else self._guess(number).cut_at
         key = self.space.get_key(position)
         if key is None or not self.space.keep_rising([key], stretch.keys[-1], self._get_upto(stretch)):
@@ -182,7 +182,7 @@ class Survey:
         return self.space.highest if upto is None else self.space.get_position(upto)
 
     def _guess(self, number: int) -> Guess:
-        """Guess the rest of a stretch from how close together keys lie at its beginning, and behind its end."""
+        """Guess the rest of a stretch from how close together keys lie at its beginning, and after its end."""
         stretch = self.stretches[number]
         if stretch.is_complete:
             return Guess(0, 0)

@@ -5,6 +5,7 @@ A bounded number of queries does for each, whatever the size of the table; each 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from django.db.models import QuerySet
@@ -13,10 +14,10 @@ from massmigration.databases.documents.keys import StoreKeys
 from massmigration.databases.documents.keyspace import KeySpace, get_keyspace
 from massmigration.databases.documents.probing import PROBE_KEYS, Survey
 from massmigration.databases.keys import KeyCodec
-from massmigration.engine.querysets import KeyRange, Table
+from massmigration.databases.ranges import KeyRange
 
 EXACT_ROWS: Final = 1_000
-"""Up to so many rows are counted one by one."""
+"""The maximum number of rows that are counted one by one."""
 
 COUNT_PARTS: Final = 8
 """A number of rows is known well enough when it would do for dividing them by this."""
@@ -31,16 +32,16 @@ RANGE_PROBES: Final = 96
 """and for all of them."""
 
 LARGEST_OF: Final = 6
-"""So many ranges are compared for the largest."""
+"""How many ranges are compared for the largest."""
 
 SIZE_PROBES: Final = 10
 """The most probes for the size of each, after the first."""
 
 CUT_PROBES: Final = 16
-"""The most further probes for the middle of the largest; one more sees whether enough lies behind it."""
+"""The most further probes for the middle of the largest; one more sees whether enough lies after it."""
 
 SAMPLE_PER_RANGE: Final = 32
-"""So many sampled keys for each range make the largest about half as large again as the mean."""
+"""How many sampled keys for each range make the largest about half as large again as the mean."""
 
 LEAST_SAMPLE_PER_RANGE: Final = 16
 """With fewer sampled keys the ranges come out too uneven, and are found by probing."""
@@ -57,8 +58,7 @@ def count_stored(queryset: QuerySet[Any]) -> tuple[int | None, bool]:
     Returns:
         The number, None if it cannot be told, and False if it is exact: of at most 1,000 rows.
     """
-    reader = StoreKeys(queryset)
-    space = get_keyspace(KeyCodec(queryset.model), pads_integers=reader.pads_integers)
+    reader, space = _open(queryset)
     if space is None:
         keys = reader.read(None, None, EXACT_ROWS + 1)
         return (len(keys), False) if len(keys) <= EXACT_ROWS else (None, True)
@@ -69,15 +69,15 @@ def count_stored(queryset: QuerySet[Any]) -> tuple[int | None, bool]:
     return None, True
 
 
-def find_stored_bounds(table: Table, most: int, rows_per_range: int | None) -> list[Any]:
+def find_stored_bounds(queryset: QuerySet[Any], most: int, rows_per_range: int | None) -> list[Any]:
     """Return rising keys that divide the rows of a queryset about equally; they need not exist.
 
     Args:
-        table: The author's queryset, on a document store.
+        queryset: The author's, on a document store.
         most: How many ranges at most.
-        rows_per_range: How many rows are worth a range of their own; None if ``most`` ranges are asked for anyway.
+        rows_per_range: How many rows are worth a range; None if ``most`` ranges are asked for anyway.
     """
-    reader, space = _open(table)
+    reader, space = _open(queryset)
     if most < 2 or space is None:
         return []
     survey = Survey(reader, space, EXACT_ROWS + 1)
@@ -94,17 +94,17 @@ def find_stored_bounds(table: Table, most: int, rows_per_range: int | None) -> l
     return survey.find_bounds(count)
 
 
-def find_stored_cut(table: Table, ranges: list[KeyRange], least_rows: int) -> tuple[int, Any] | None:
+def find_stored_middle(queryset: QuerySet[Any], ranges: Sequence[KeyRange], least_rows: int) -> tuple[int, Any] | None:
     """Return which of some ranges holds most rows, and a key that cuts it; None if none is worth it.
 
     Args:
-        table: The author's queryset, on a document store.
+        queryset: The author's, on a document store.
         ranges: What is left of ranges; the first six are looked at.
         least_rows: How many rows are worth it.
     """
     largest: tuple[int, int, Survey] | None = None
     for number, keys in enumerate(ranges[:LARGEST_OF]):
-        reader, space = _open(table, keys)
+        reader, space = _open(queryset, keys)
         if space is None:
             return None
         survey = Survey(reader, space)
@@ -122,17 +122,17 @@ def find_stored_cut(table: Table, ranges: list[KeyRange], least_rows: int) -> tu
     return number, middles[0]
 
 
-def find_stored_largest(table: Table, after: Any) -> tuple[bool, Any]:
+def find_stored_largest(queryset: QuerySet[Any], after: Any) -> tuple[bool, Any]:
     """Return whether the largest key that a queryset finds can be told, and the key; None if there is none.
 
     Looks further and further ahead until nothing lies there, and halves what is left. Each look reads some keys and
-    ends the search if they are the last. Descending queries by key need an index of their own, or are not to be had.
+    ends the search if they are the last. Descending queries by key need another index, or are not possible.
 
     Args:
-        table: The author's queryset, on a document store.
+        queryset: The author's, on a document store.
         after: Where to look (not included); None is the beginning.
     """
-    reader, space = _open(table, KeyRange(after, None))
+    reader, space = _open(queryset, KeyRange(after, None))
     if space is None or space.is_open:
         return False, None
     keys = reader.read(None, None, PROBE_KEYS)
@@ -152,11 +152,11 @@ def find_stored_largest(table: Table, after: Any) -> tuple[bool, Any]:
     return True, largest
 
 
-def count_ahead(table: Table, keys: KeyRange) -> int:
+def count_up_to_limit(queryset: QuerySet[Any], keys: KeyRange) -> int:
     """Return how many rows a queryset finds in a range, at most one more than ``EXACT_ROWS``."""
-    return len(StoreKeys(table.queryset, keys).read(None, None, EXACT_ROWS + 1))
+    return len(StoreKeys(queryset, keys).read(None, None, EXACT_ROWS + 1))
 
 
-def _open(table: Table, keys: KeyRange | None = None) -> tuple[StoreKeys, KeySpace | None]:
-    reader = StoreKeys(table.queryset, keys)
-    return reader, get_keyspace(table.codec, pads_integers=reader.pads_integers)
+def _open(queryset: QuerySet[Any], keys: KeyRange | None = None) -> tuple[StoreKeys, KeySpace | None]:
+    reader = StoreKeys(queryset, keys)
+    return reader, get_keyspace(KeyCodec(queryset.model), pads_integers=reader.pads_integers)

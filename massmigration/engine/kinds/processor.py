@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connections
-
 from massmigration.conf import conf
-from massmigration.databases.transactions import is_document_store
+from massmigration.databases.base import BaseDatabase
+from massmigration.databases.registry import get_database
 from massmigration.engine.callbacks import HeldCallbacks
 from massmigration.engine.growth import Extension, RowsAhead
 from massmigration.engine.leaving import Rest
@@ -17,7 +16,6 @@ from massmigration.engine.pacing import LARGEST_LOADED, Pacer
 from massmigration.engine.snapshots import Snapshot
 from massmigration.exceptions import RetryLater
 from massmigration.models import MigrationShard
-from massmigration.recorder.conditional import DOCUMENT_LIMIT
 
 
 @dataclass
@@ -73,12 +71,12 @@ class Processor:
         reads_inside: Whether a batch is read in the transaction that writes it.
         operates_inside: Whether the operation is called in that transaction.
         batch_seconds: How long a batch should take.
-        largest_size: So many objects at most, unless the author says more.
+        largest_size: The maximum number of objects, unless the author says more.
         gap_seconds: How long to leave the database alone between two batches.
         interval_seconds: How long at least from one batch to the next, since each writes the shard.
-        is_document: Whether one of the databases is a document store, where no author's code may run in a transaction.
-        isolates: Whether an object that raised is tried once more.
-        insists: Set for a batch whose rows somebody kept changing: it is read, locked and worked in one transaction.
+        can_operate_in_transaction: Whether the author's code may run in a transaction, on all databases that are used.
+        isolates: Whether an object that raised is tried again.
+        insists: Set for a batch whose rows the site kept changing: it is read, locked and worked in one transaction.
     """
 
     migration: Any
@@ -91,27 +89,38 @@ class Processor:
     largest_size: int = field(default=LARGEST_LOADED, init=False)
     gap_seconds: float = field(default=0.0, init=False)
     interval_seconds: float = field(default=0.0, init=False)
-    is_document: bool = field(init=False)
+    can_operate_in_transaction: bool = field(init=False)
     isolates: bool = field(default=True, init=False)
     insists: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.work_alias = getattr(self.migration, "other_database", None) or self.db_alias
         self.batch_seconds = conf.batch_seconds
-        self.is_document = is_document_store(self.db_alias) or is_document_store(self.work_alias)
-        if self.is_document:
-            # One entity takes about one write in a second (https://cloud.google.com/datastore/docs/concepts/limits).
-            self.operates_inside = False
+        if any(each.write_interval for each in self.databases):
             self.batch_seconds = self.interval_seconds = 2 * conf.batch_seconds
-            self.largest_size = DOCUMENT_LIMIT
-        elif not self.migration.atomic:
+        self.largest_size = self.cap_size(LARGEST_LOADED)
+        self.can_operate_in_transaction = all(each.can_operate_in_transaction for each in self.databases)
+        if not (self.can_operate_in_transaction and self.migration.atomic):
             self.operates_inside = False
         else:
             self.limit_writing()
 
+    @property
+    def databases(self) -> list[BaseDatabase]:
+        """The databases that are read and written."""
+        return [get_database(alias) for alias in dict.fromkeys((self.db_alias, self.work_alias))]
+
+    def cap_size(self, size: int) -> int:
+        """Return how many of at most ``size`` objects one transaction can write."""
+        return min([size, *(each.write_limit for each in self.databases if each.write_limit)])
+
+    def is_timed_out(self, error: BaseException) -> bool:
+        """Return whether a database gave up a statement that took too long."""
+        return any(each.is_timed_out(error) for each in self.databases)
+
     def limit_writing(self) -> None:
-        """On SQLite, where who writes keeps all others from it: short batches, with gaps in which a pause gets in."""
-        if connections[self.db_alias].vendor == "sqlite":
+        """Keep batches short where one connection writes at a time, with gaps in which a pause gets in."""
+        if get_database(self.db_alias).has_single_writer:
             self.batch_seconds = min(self.batch_seconds, 0.1)
             self.gap_seconds = 0.02
 
@@ -125,11 +134,11 @@ class Processor:
         return Pacer(self.batch_seconds, self.migration.batch_size, shard.batch_size, shard.rate, self.largest_size)
 
     def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
-        """Read the next batch of at most ``limit`` objects behind the shard's cursor."""
+        """Read the next batch of at most ``limit`` objects after the shard's cursor."""
         raise NotImplementedError
 
     def peek(self, shard: MigrationShard, pacer: Pacer) -> Batch:
-        """Find the next object behind the shard's cursor, for its key; it may be what kills those who read it."""
+        """Find the next object after the shard's cursor, for its key; it may be what kills those who read it."""
         return self.fetch(shard, pacer, 1)
 
     def operate(self, batch: Batch) -> None:
@@ -137,7 +146,7 @@ class Processor:
         raise NotImplementedError
 
     def find_stale(self, batch: Batch) -> bool:
-        """Return whether somebody changed a row of the batch since it was read; such rows are read again."""
+        """Return whether the site changed a row of the batch since it was read; such rows are read again."""
         return False
 
     def write(self, batch: Batch, shard: MigrationShard) -> Written:
@@ -145,15 +154,15 @@ class Processor:
         return Written()
 
     def count_left(self, batch: Batch, shard: MigrationShard) -> int:
-        """Return how many objects of a batch that was written the queryset still finds, if anybody wants to know."""
+        """Return how many objects of a batch that was written the queryset still finds, if that is of use."""
         return 0
 
     def settle(self, shard: MigrationShard, ahead: RowsAhead) -> Extension:
-        """Return how the last range goes on whose extensions do not get smaller, or raise FinishRefused."""
+        """Return how the last range continues whose extensions do not get smaller, or raise FinishRefused."""
         raise NotImplementedError
 
     def note_commit(self, batch: Batch) -> None:
         """Learn that a batch is done."""
 
     def note_error(self) -> None:
-        """Learn that a batch was rolled back, so that it is read anew."""
+        """Learn that a batch was rolled back, so that it is read again."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from massmigration.databases.counting import COUNT_SECONDS, Count, count_rows
+from massmigration.databases.counting import COUNT_SECONDS, Count
 from massmigration.databases.keyfilters import get_key_fields
-from massmigration.databases.transactions import is_document_store
+from massmigration.databases.registry import get_database
+from massmigration.databases.tables import Table
 from massmigration.definitions.base import QuerysetMigration
 from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.mapper import MapperMigration
@@ -15,7 +16,6 @@ from massmigration.engine import passes
 from massmigration.engine.kinds.base import WORKED_METHODS, Kind
 from massmigration.engine.kinds.rows import BatchProcessor, MapperProcessor, QuerysetProcessor
 from massmigration.engine.methods import Method
-from massmigration.engine.querysets import Table
 from massmigration.engine.sharding import Plan, plan_pass, split_largest
 from massmigration.engine.tables import get_table, is_until_empty
 from massmigration.models import MigrationShard
@@ -41,7 +41,7 @@ class QuerysetKind(Kind):
         """Name the model and its key too: bounds and cursors mean nothing to others."""
         table = self._get_table(db_alias)
         model = table.codec.model._meta.concrete_model or table.codec.model
-        columns = zip(get_key_fields(model), table.codec.kinds, strict=True)
+        columns = zip(get_key_fields(model), table.codec.types, strict=True)
         return {
             **super().get_purpose(db_alias),
             "model": model._meta.label,
@@ -52,7 +52,7 @@ class QuerysetKind(Kind):
     def plan(self, db_alias: str) -> Plan:
         """Return ranges of keys, and how many rows the queryset finds."""
         table = self._get_table(db_alias)
-        count = count_rows(table.queryset)
+        count = table.database.count(table.queryset)
         return Plan(plan_pass(self.migration, table), count)
 
     def make_processor(self, db_alias: str, should_stop: Callable[[], bool] = lambda: False) -> QuerysetProcessor:
@@ -61,12 +61,14 @@ class QuerysetKind(Kind):
 
     def count_objects(self, db_alias: str, seconds: float = COUNT_SECONDS) -> Count | None:
         """Count what the queryset finds."""
-        return count_rows(self._get_table(db_alias).queryset, seconds)
+        table = self._get_table(db_alias)
+        return table.database.count(table.queryset, seconds)
 
     def can_split(self, db_alias: str) -> bool:
         """Return whether a range can be cut while it is worked: not if its batch may be saved already."""
-        saves_in_batch = self.migration.atomic and not self.migration.other_database
-        return saves_in_batch and not self.migration.serial and (self.knows_changed or not is_document_store(db_alias))
+        if self.migration.serial or not self.migration.atomic or self.migration.other_database:
+            return False
+        return self.knows_changed or get_database(db_alias).can_operate_in_transaction
 
     def split_largest(self, shards: Sequence[MigrationShard], db_alias: str) -> MigrationShard | None:
         """Cut the largest range, where the commit of the batch that is worked there can be refused."""

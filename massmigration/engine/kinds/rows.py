@@ -6,22 +6,20 @@ import json
 import time
 from typing import Any
 
-from django.db import connections
-
 from massmigration.conf import conf
 from massmigration.databases.keyfilters import get_key_fields
-from massmigration.databases.transactions import has_row_locks
-from massmigration.databases.writeback import get_fields, get_statement_size, write_objects
+from massmigration.databases.ranges import KeyRange
+from massmigration.databases.tables import Reading
+from massmigration.databases.writeback import get_fields
 from massmigration.definitions.base import QuerysetMigration
 from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.mapper import MapperMigration
 from massmigration.engine.callbacks import Traces, WritesByItself
-from massmigration.engine.growth import Extension, RowsAhead, extend, find_upper, note_end, settle
+from massmigration.engine.growth import Extension, RowsAhead, extend, find_upper, learn_end, settle
 from massmigration.engine.kinds.processor import Batch, Processor, Written
 from massmigration.engine.methods import call
 from massmigration.engine.pacing import LARGEST_SIZE, Pacer
-from massmigration.engine.querysets import KeyRange, Reading
-from massmigration.engine.snapshots import Snapshot, get_version, prepare_related
+from massmigration.engine.snapshots import Snapshot, prepare_related
 from massmigration.engine.tables import get_table, is_until_empty
 from massmigration.exceptions import RetryLater
 from massmigration.models import MigrationShard
@@ -38,7 +36,7 @@ class QuerysetProcessor(Processor):
         self._locks = (
             self.operates_inside
             and (self.migration.lock_rows or self.table.wants_locks)
-            and has_row_locks(self.work_alias)
+            and self.table.database.has_row_locks
         )
         self.reads_inside = self.operates_inside
         self.until_empty = is_until_empty(self.migration, self.table)
@@ -46,7 +44,7 @@ class QuerysetProcessor(Processor):
     @property
     def locks(self) -> bool:
         """Whether the batch's rows are locked when they are read."""
-        return self._locks or (self.insists and has_row_locks(self.work_alias))
+        return self._locks or (self.insists and self.table.database.has_row_locks)
 
     def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
         """Read the next matching rows, window by window, for no longer than a batch may take."""
@@ -56,7 +54,7 @@ class QuerysetProcessor(Processor):
         if shard.upper is not None:
             upper = find_upper(self.table, shard.extension, shard.upper) if self.migration.bounded else shard.upper
             return self._fetch_between(after, upper, pacer, limit)
-        extension: Extension | None = shard.extension or note_end(self.table)  # null if an older version has planned
+        extension: Extension | None = shard.extension or learn_end(self.table)  # null if an older version has planned
         if extension is None:
             return self._fetch_between(after, None, pacer, limit)
         if self.migration.bounded:
@@ -74,7 +72,7 @@ class QuerysetProcessor(Processor):
         return Batch([], None, str) if upto is None else self._fetch_between(after, upto, pacer, limit)
 
     def settle(self, shard: MigrationShard, ahead: RowsAhead) -> Extension:
-        """Return how the last range goes on, or raise FinishRefused; arguments as ``growth.settle``."""
+        """Return how the last range continues, or raise FinishRefused; arguments as ``growth.settle``."""
         return settle(self.table, shard, ahead)
 
     def _fetch_between(self, after: str | None, upto: str | None, pacer: Pacer, limit: int) -> Batch:
@@ -159,8 +157,9 @@ class MapperProcessor(QuerysetProcessor):
         if self.fields and self.operates_inside and not self.locks:
             self.reads_inside = self.operates_inside = False
             self.batch_seconds, self.gap_seconds = conf.batch_seconds, 0.0
-        if self.fields and connections[self.work_alias].vendor == "sqlite":
-            self.largest_size = min(self.largest_size, get_statement_size(model, self.fields))
+        if self.fields and self.table.database.max_parameters is not None:
+            column_count = len(get_key_fields(model)) + len(self.fields)
+            self.largest_size = min(self.largest_size, self.table.database.max_parameters // column_count)
 
     def _load_fields(self) -> None:
         """Have the fields read that are written, and the keys of their tables, which Django may guess otherwise."""
@@ -182,7 +181,7 @@ class MapperProcessor(QuerysetProcessor):
 
     def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
         """Read the next objects, and note how the database stood before."""
-        version = None if self.locks else get_version(self.work_alias)
+        version = None if self.locks else self.table.database.data_version()
         batch = super().fetch(shard, pacer, limit)
         batch.version = version
         return batch
@@ -191,7 +190,7 @@ class MapperProcessor(QuerysetProcessor):
         """Call the operation for each object; a pause ends the batch between two of them."""
         if self.fields:
             batch.snapshot = Snapshot(batch.objects, self.fields, is_locked=self.locks)
-        is_outside = batch.callbacks is not None and self.migration.atomic and not self.is_document
+        is_outside = batch.callbacks is not None and self.migration.atomic and self.can_operate_in_transaction
         traces = Traces(self.work_alias, refuses=is_outside)
         try:
             with traces.watch():
@@ -200,7 +199,7 @@ class MapperProcessor(QuerysetProcessor):
                 self._operate_each(batch, traces)
         except WritesByItself:  # all of it belongs into the transaction that moves the cursor
             self.reads_inside = self.operates_inside = True
-            self._locks = has_row_locks(self.work_alias)
+            self._locks = self.table.database.has_row_locks
             self.limit_writing()
             raise
 
@@ -230,7 +229,7 @@ class MapperProcessor(QuerysetProcessor):
         """Compare the rows with what was loaded, where they are not locked."""
         if batch.snapshot is None or self.locks or self.migration.on_conflict == "overwrite":
             return False
-        if batch.version is not None and batch.version == get_version(self.work_alias):
+        if batch.version is not None and batch.version == self.table.database.data_version():
             return False
         return bool(batch.snapshot.find_stale(batch.objects, self.work_alias))
 
@@ -240,8 +239,8 @@ class MapperProcessor(QuerysetProcessor):
             return Written()
         prepare_related(batch.objects, self.fields)
         changed = batch.snapshot.find_changed(batch.objects)
-        write_objects(batch.objects if self.migration.write_unchanged else changed, self.fields, self.work_alias)
-        return Written(len(changed), 0 if self.is_document else self.count_left(batch, shard))
+        self.table.database.write_objects(batch.objects if self.migration.write_unchanged else changed, self.fields)
+        return Written(len(changed), self.count_left(batch, shard) if self.can_operate_in_transaction else 0)
 
     def count_left(self, batch: Batch, shard: MigrationShard) -> int:
         """Count the objects that the queryset still finds after their visit, while the shard knows of none."""
@@ -258,8 +257,7 @@ class BatchProcessor(QuerysetProcessor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.is_document:
-            self.largest_size = LARGEST_SIZE  # of keys, which are small
+        self.largest_size = self.cap_size(LARGEST_SIZE)  # of keys, which are small
 
     def operate(self, batch: Batch) -> None:
         """Call the operation with a queryset of just the batch's rows."""

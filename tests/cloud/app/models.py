@@ -1,4 +1,4 @@
-"""One model for each kind of key that document stores know; ``visits`` tells how often an operation saw a row.
+"""One model for each type of key that document stores know; ``visits`` tells how often an operation saw a row.
 
 None asks for an index: with one of its own a model would lose the connectors' indexes on all its other fields.
 """

@@ -1,4 +1,4 @@
-"""What an author's own class of querysets yields, compared with the rows that the database returned."""
+"""What an author's class of querysets yields, compared with the rows that the database returned."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from massmigration.exceptions import InvalidDefinition
 
 
 def has_own_iteration(queryset: QuerySet[Any]) -> bool:
-    """Return whether an author's own code stands between the rows that the database returns and the objects."""
+    """Return whether custom code stands between the rows that the database returns and the objects."""
     if queryset._iterable_class is not ModelIterable:
         return True
     methods = (getattr(type(queryset), name) for name in ("__iter__", "__getitem__", "_fetch_all"))
