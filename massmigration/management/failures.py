@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from massmigration import api, recorder, states, wording, worker
+from massmigration import api, states, wording, worker
 from massmigration.databases.redaction import flatten
 from massmigration.management import exits, plan, report
 from massmigration.management.base import (
@@ -27,6 +27,7 @@ from massmigration.management.selection import (
     confirm,
     find_key,
     get_one,
+    get_recorded_keys,
     get_wanted_aliases,
 )
 from massmigration.models import MigrationFailure
@@ -72,7 +73,7 @@ def show_failures(command: BaseCommand, options: dict[str, Any]) -> int:
     targets = [
         (each, alias)
         for alias in aliases
-        for each in ([key] if key is not None else recorder.get_keys(alias))
+        for each in ([key] if key is not None else get_recorded_keys(alias))
         if app_label is None or each.startswith(f"{app_label}:")
     ]
     found = _read(targets, status, options["limit"], with_tracebacks=options["tracebacks"])

@@ -9,12 +9,10 @@ from django.core.management.base import BaseCommand
 
 from massmigration import api, states, wording
 from massmigration.api import Progress
-from massmigration.databases.aliases import check_alias
 from massmigration.databases.redaction import flatten
-from massmigration.discovery.loader import get_loader
 from massmigration.management import display
 from massmigration.management.display import describe
-from massmigration.management.selection import find_app
+from massmigration.management.selection import find_app, get_unreadable
 
 
 def get_rows(app_labels: list[str], db_aliases: list[str] | None) -> list[Progress]:
@@ -28,9 +26,7 @@ def get_rows(app_labels: list[str], db_aliases: list[str] | None) -> list[Progre
         CommandError: There is no such app.
         DatabaseNotAllowed: There is no such alias.
     """
-    wanted = [find_app(label) for label in app_labels if label not in get_loader().unreadable]
-    for alias in db_aliases or ():
-        check_alias(alias)
+    wanted = [find_app(label) for label in app_labels if label not in get_unreadable()]
     rows = api.get_all_progress(db_aliases or None)
     return [row for row in rows if not app_labels or row.app_label in wanted]
 
@@ -42,7 +38,7 @@ def has_unapplied(rows: list[Progress], app_labels: list[str]) -> bool:
         rows: Where the migrations stand.
         app_labels: Apps that were asked for; empty for all.
     """
-    unreadable = get_loader().unreadable
+    unreadable = get_unreadable()
     return any(is_unapplied(row) for row in rows) or any(label in unreadable for label in app_labels or unreadable)
 
 
@@ -67,7 +63,7 @@ def write_text(command: BaseCommand, rows: list[Progress], app_labels: list[str]
     style = command.style
     names_database = len({row.database for row in rows}) > 1
     by_app = {label: list(group) for label, group in groupby(sorted(rows, key=_get_app), key=_get_app)}
-    unreadable = get_loader().unreadable
+    unreadable = get_unreadable()
     for label in sorted({*by_app, *app_labels, *(unreadable if not app_labels else ())}):
         command.stdout.write(style.MIGRATE_LABEL(label))
         group = by_app.get(label, [])

@@ -13,7 +13,6 @@ from django.core.management.base import BaseCommand
 from massmigration import api, states, wording
 from massmigration.api import Progress
 from massmigration.databases.redaction import flatten, get_message
-from massmigration.discovery.loader import get_loader
 from massmigration.exceptions import MassMigrationError
 from massmigration.management import exits, plan, report
 from massmigration.management.base import (
@@ -31,6 +30,8 @@ from massmigration.management.selection import (
     add_name_arguments,
     ask,
     find_key,
+    get_ancestors,
+    get_unreadable,
     get_wanted_aliases,
 )
 
@@ -68,7 +69,7 @@ def migrate(command: BaseCommand, options: dict[str, Any]) -> int:
     if options["fake"]:
         steps = plan.make_fake(steps)
     open_steps = [step for step in steps if step.action != plan.NOTHING]
-    unreadable = get_loader().unreadable.values() if app_label is None else ()
+    unreadable = get_unreadable().values() if app_label is None else ()
     for error in unreadable:
         command.stderr.write(command.style.ERROR(flatten(str(error))))
     code = exits.FAILED if unreadable else exits.APPLIED
@@ -148,7 +149,7 @@ class _Walk:
         return code
 
     def _find_blocker(self, step: Step) -> str | None:
-        ancestors = get_loader().graph.ancestors(step.key)
+        ancestors = get_ancestors(step.key)
         return next((each for each in reversed(ancestors) if (each, step.db_alias) in self._unapplied), None)
 
 

@@ -7,13 +7,11 @@ from typing import Any, Final
 
 from massmigration import api, states, wording
 from massmigration.api import Progress
-from massmigration.databases.aliases import get_database_aliases
-from massmigration.databases.counting import Count
 from massmigration.databases.redaction import flatten
 from massmigration.definitions.base import BaseMigration
-from massmigration.discovery.loader import get_loader
 from massmigration.exceptions import DatabaseNotAllowed
 from massmigration.management import display as displays
+from massmigration.management.selection import find_definition, get_keys_in_order
 
 JOIN, NOTHING, LEAVE = "join", "nothing", "leave"
 """What is done beside the actions of ``states.ACTIONS``."""
@@ -67,23 +65,21 @@ def make_plan(app_label: str | None, key: str | None, db_aliases: list[str]) -> 
         LoadError: The migration that was named cannot be run.
         DatabaseNotAllowed: The migration that was named does not run on one of the databases.
     """
-    loader = get_loader()
     if key is not None:
-        named = loader.get(key)
+        allowed = api.get_database_aliases(api.get_migration(key))
         for alias in db_aliases:
-            if alias not in get_database_aliases(named):
+            if alias not in allowed:
                 raise DatabaseNotAllowed(
-                    f"{key} does not run on database '{alias}'. It runs on: "
-                    f"{', '.join(get_database_aliases(named)) or 'none'}.",
+                    f"{key} does not run on database '{alias}'. It runs on: {', '.join(allowed) or 'none'}.",
                     key=key,
                     db_alias=alias,
                 )
-    keys = _get_keys(app_label, key)
+    keys = get_keys_in_order(app_label, key)
     steps = []
     for alias in db_aliases:
         for each in keys:
-            problem = loader.find_problem(each)
-            if problem is None and alias not in get_database_aliases(loader.migrations[each]):
+            definition = find_definition(each)
+            if definition is not None and alias not in api.get_database_aliases(definition):
                 continue
             progress = api.get_progress(each, alias)
             steps.append(Step(each, alias, choose_action(progress, is_named=key is not None), progress))
@@ -95,42 +91,30 @@ def make_fake(steps: list[Step]) -> list[Step]:
     return [step if step.action == NOTHING else replace(step, action="fake") for step in steps]
 
 
-def _get_keys(app_label: str | None, key: str | None) -> list[str]:
-    """Return the keys in order; those that cannot be run are among them, so that they are told."""
-    loader = get_loader()
-    if key is not None:
-        return [*loader.graph.ancestors(key), key]
-    wanted = set(loader.files)
-    if app_label is not None:
-        own = loader.app_keys(app_label)
-        wanted = {*own, *(ancestor for each in own for ancestor in loader.graph.ancestors(each))}
-    ordered = [each for each in loader.graph.order() if each in wanted]
-    return ordered + sorted(wanted - set(ordered))
-
-
-def count(migration: BaseMigration, db_alias: str) -> Count | None:
+def _describe_rows(migration: BaseMigration, db_alias: str) -> str:
     """Return how many rows a migration would visit, if that can be said quickly."""
     try:
-        return api.count_objects(migration, db_alias, seconds=COUNT_SECONDS)
-    except Exception:  # whatever is wrong with it is told by the start
-        return None
+        number = api.count_objects(migration, db_alias, seconds=COUNT_SECONDS)
+    except Exception:  # the start says what is wrong with it
+        return ""
+    return wording.count(number[0], "rows", is_estimate=number[1]) if number and number[0] is not None else ""
 
 
 def describe(step: Step, style: Any) -> str:
     """Return the line of a step in the plan."""
-    migration = get_loader().migrations.get(step.key)
+    migration = find_definition(step.key)
     name = f"  {wording.name_target(step.key, step.db_alias)}"
     if step.action == LEAVE or migration is None:
         status = states.LABELS[step.progress.status]
         detail = f": {flatten(step.progress.error)}" if step.progress.error else ""
         return f"{name}  {style.WARNING(f'{status}, left alone{detail}')}"
     parts = [step.action if step.action != "fake" else f"mark as applied {wording.WITHOUT_RUNNING}"]
-    if step.action == "start" and (number := count(migration, step.db_alias)) and number.number is not None:
-        parts.append(wording.count(number.number, "rows", is_estimate=number.is_estimate))
-    elif step.action in (JOIN, "resume", "retry") and (rows := displays.describe(step.progress).progress):
-        parts.append(rows)
+    if step.action == "start":
+        parts.append(_describe_rows(migration, step.db_alias))
+    elif step.action != "fake":
+        parts.append(displays.describe(step.progress).progress)
     if migration.destructive:
         parts.append(style.WARNING("deletes or overwrites data"))
     if migration.description:
         parts.append(migration.description)
-    return f"{name}  {', '.join(parts)}"
+    return f"{name}  {', '.join(filter(None, parts))}"

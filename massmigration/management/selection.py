@@ -1,4 +1,4 @@
-"""From APP, NAME and the databases on a command line to keys and aliases."""
+"""From APP, NAME and the databases on a command line to keys and aliases; what commands ask of files and records."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from django.core.management.base import BaseCommand
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from massmigration import api, recorder, states
-from massmigration.databases.aliases import check_alias, get_aliases, get_database_aliases
+from massmigration.databases.aliases import check_alias, get_aliases
+from massmigration.definitions.base import BaseMigration
 from massmigration.discovery.loader import get_loader
+from massmigration.exceptions import MassMigrationError
 from massmigration.management import exits
 
 
@@ -55,6 +57,45 @@ def find_app(label: str) -> str:
     if label in unreadable:
         raise unreadable[label]
     return label
+
+
+def get_unreadable() -> dict[str, MassMigrationError]:
+    """Return the labels of the apps whose folder of migrations cannot be read, with the errors."""
+    return dict(get_loader().unreadable)
+
+
+def get_recorded_keys(db_alias: str) -> list[str]:
+    """Return the keys of all records."""
+    return recorder.get_keys(db_alias)
+
+
+def get_ancestors(key: str) -> list[str]:
+    """Return the keys of what a migration depends on, dependencies first."""
+    return list(get_loader().graph.ancestors(key))
+
+
+def get_keys_in_order(app_label: str | None, key: str | None) -> list[str]:
+    """Return the keys of an app or a migration and what that depends on, dependencies first; what is broken, too.
+
+    Args:
+        app_label: Only migrations of this app; None for all apps.
+        key: Only this migration; None for all of the app.
+    """
+    loader = get_loader()
+    if key is not None:
+        return [*get_ancestors(key), key]
+    wanted = set(loader.files)
+    if app_label is not None:
+        own = loader.app_keys(app_label)
+        wanted = {*own, *(ancestor for each in own for ancestor in loader.graph.ancestors(each))}
+    ordered = [each for each in loader.graph.order() if each in wanted]
+    return ordered + sorted(wanted - set(ordered))
+
+
+def find_definition(key: str) -> BaseMigration | None:
+    """Return the definition of a migration; None if it, or one that it depends on, does not work."""
+    loader = get_loader()
+    return loader.migrations[key] if loader.find_problem(key) is None else None
 
 
 def find_key(
@@ -112,14 +153,14 @@ def get_all_aliases(key: str | None) -> list[str]:
     loader = get_loader()
     migrations = api.get_all_migrations() if key is None else [loader.get(key)] if key in loader.files else []
     if key is not None and not migrations:  # a record without a file
-        return [alias for alias in get_aliases() if recorder.has_tables(alias)]
-    allowed = {alias for migration in migrations for alias in get_database_aliases(migration)}
+        return [alias for alias in get_aliases() if api.has_tables(alias)]
+    allowed = {alias for migration in migrations for alias in api.get_database_aliases(migration)}
     return [alias for alias in connections if alias in allowed]
 
 
 def check_tables(db_alias: str) -> None:
     """Refuse a database in which the tables of massmigration were not made yet."""
-    if not recorder.has_tables(db_alias):
+    if not api.has_tables(db_alias):
         option = "" if db_alias == DEFAULT_DB_ALIAS else f" --database={db_alias}"
         raise exits.refuse(
             f"Database '{db_alias}' has no tables of massmigration. Make them with: python manage.py migrate{option}"
@@ -134,7 +175,7 @@ def get_one(options: dict[str, Any], verb: str) -> tuple[str, list[str]]:
         MigrationNotFound: There is neither a file nor a record.
     """
     aliases = get_wanted_aliases({**options, "all_databases": False}) if not options.get("all_databases") else None
-    where = aliases or [alias for alias in get_aliases() if recorder.has_tables(alias)]
+    where = aliases or [alias for alias in get_aliases() if api.has_tables(alias)]
     key = find_key(options.get("app_label"), options.get("name"), db_aliases=where)[1]
     if key is None:
         raise exits.refuse(f"massmigration {verb} needs a migration: APP NAME, or a key such as places:0002_slugs.")
