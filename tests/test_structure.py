@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,58 @@ def test_only_the_kinds_and_the_discovery_ask_for_the_class_of_a_definition():
         and (tests := list(find_type_tests(path.read_text(encoding="utf-8"))))
     }
     assert found == {}
+
+
+def find_imports(name: str, source: str, modules: Collection[str]) -> set[str]:
+    """Return the modules that a module imports when it is imported, without those that only type checkers need."""
+    found = set()
+    statements: list[ast.stmt] = list(ast.parse(source).body)
+    while statements:
+        statement = statements.pop()
+        if isinstance(statement, ast.Import):
+            found |= {alias.name for alias in statement.names}
+        elif isinstance(statement, ast.ImportFrom):
+            within = [f"{statement.module}.{alias.name}" for alias in statement.names]
+            found |= {each if each in modules else str(statement.module) for each in within}
+        elif not isinstance(statement, ast.FunctionDef) and not (
+            isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test)
+        ):
+            statements += [child for child in ast.iter_child_nodes(statement) if isinstance(child, ast.stmt)]
+    return found & set(modules) - {name}
+
+
+def find_circle(sources: Mapping[str, str]) -> list[str]:
+    """Return the modules of one circle of imports, each of which imports the one before it; none if there is none."""
+    imports = {name: find_imports(name, source, sources) for name, source in sources.items()}
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+@pytest.mark.parametrize(
+    ("source", "is_circle"),
+    [
+        ("import a.low", True),
+        ("from a import low", True),
+        ("try:\n    from a.low import x\nexcept ImportError:\n    pass", True),
+        ("def f():\n    import a.low", False),
+        ("if TYPE_CHECKING:\n    import a.low", False),
+    ],
+)
+def test_a_circle_is_found(source, is_circle):
+    assert bool(find_circle({"a": "", "a.low": "from a.high import y", "a.high": source})) == is_circle
+
+
+def test_no_module_imports_another_one_in_a_circle():
+    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in MODULES]
+    sources = {
+        name.removesuffix(".__init__"): path.read_text(encoding="utf-8")
+        for name, path in zip(names, MODULES, strict=True)
+    }
+    assert len(find_imports("massmigration.engine.batch", sources["massmigration.engine.batch"], sources)) > 10
+    assert find_circle(sources) == []
 
 
 FORBIDDEN = re.compile(r"\.vendor|is_document|gcloudc|sqlite3|psycopg|\bMySQLdb\b")
