@@ -21,7 +21,7 @@ from massmigration.engine import versions
 from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import claim, get_max_workers, give_back, is_claimable, make_worker_name, release
-from massmigration.engine.lines import get_fields
+from massmigration.engine.slice_log import get_fields
 from massmigration.exceptions import LoadError
 from massmigration.models import MigrationShard
 from massmigration.record_cache import is_wanted

@@ -25,9 +25,9 @@ from massmigration import (
     states,
 )
 from massmigration.backends.base import BaseBackend
-from massmigration.engine import lines as lines_module
-from massmigration.engine.lines import FAILURE_LINES
+from massmigration.engine import slice_log
 from massmigration.engine.slice import Slice
+from massmigration.engine.slice_log import FAILURE_LINES
 from massmigration.exceptions import BackendUnreachable
 from massmigration.executor.accept import accept
 from massmigration.recorder import Author
@@ -46,7 +46,7 @@ ANNA = Author("anna", "admin", user_id="7")
 def lines(caplog):
     """Return the lines so far, optionally those about one event only."""
     caplog.set_level(logging.DEBUG, logger="massmigration")
-    lines_module._told_at.clear()
+    slice_log._logged_at.clear()
 
     def get(event: str | None = None, *, level: int = logging.INFO):
         records = [record for record in caplog.records if record.name == "massmigration" and record.levelno >= level]
@@ -626,4 +626,4 @@ def test_the_numbers_in_the_documentation_are_the_real_ones():
     assert f"tells its first {FAILURE_LINES} failures" in text
     assert f"more than {logs.TRACEBACK_LIMIT:,} characters is cut" in text
     assert f"to {logs.TEXT_LIMIT:,} characters, the frames to the last {logs.FRAMES_LEFT}" in text
-    assert lines_module.REST_LINE_SECONDS == 60, "once a minute"
+    assert slice_log.REST_LINE_SECONDS == 60, "once a minute"

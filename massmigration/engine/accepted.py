@@ -15,10 +15,10 @@ KEYS_AT_ONCE: Final = 1_000
 
 
 def stays_accepted(failure: MigrationFailure, db_alias: str) -> bool:
-    """Look whether an object that failed was accepted before, in an earlier pass over the table; keep it so.
+    """Return whether an object that failed was accepted in an earlier pass over the table; its status is kept then.
 
     Args:
-        failure: Not stored yet; its status is set.
+        failure: Not stored yet.
         db_alias: The database.
     """
     if not is_accepted(failure, db_alias):
@@ -28,7 +28,7 @@ def stays_accepted(failure: MigrationFailure, db_alias: str) -> bool:
 
 
 def count_accepted(table: Table, attempt_uuid: uuid.UUID, db_alias: str) -> int:
-    """Return how many of the rows that were accepted the queryset still finds: no pass would change that.
+    """Return how many accepted rows the queryset still finds: another pass would not change them.
 
     Args:
         table: The rows that the migration goes through.

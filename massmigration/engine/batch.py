@@ -14,14 +14,14 @@ from massmigration.conf import conf
 from massmigration.databases.registry import get_database
 from massmigration.databases.transactions import run_write, write_transaction
 from massmigration.engine.callbacks import HeldCallbacks, WritesByItself
-from massmigration.engine.failures import check_transaction, is_passing
+from massmigration.engine.failures import check_transaction, is_worth_repeating
 from massmigration.engine.growth import RowsAhead, forgive
 from massmigration.engine.isolation import Isolation, ObjectFailed
 from massmigration.engine.kinds.processor import Batch, Processor, Written
 from massmigration.engine.leaving import Rest
-from massmigration.engine.lines import get_fields, note_repeat
 from massmigration.engine.pacing import Pacer
 from massmigration.engine.refusals import FinishRefused
+from massmigration.engine.slice_log import get_fields, log_repeat
 from massmigration.engine.standing import get_new_values, read_stored
 from massmigration.exceptions import FenceLost, InvalidDefinition, RetryLater
 from massmigration.models import MigrationShard
@@ -81,7 +81,7 @@ class BatchRunner:
                 if not self._isolation.make_room(self._batch):
                     self._shrink()
                     raise
-                self.processor.note_error()
+                self.processor.learn_error()
             except FenceLost:
                 if not self._is_still_mine():
                     raise
@@ -90,10 +90,10 @@ class BatchRunner:
             except Exception as error:
                 if self._is_done(error):
                     return True
-                self.processor.note_error()
+                self.processor.learn_error()
                 timed_out = self._limit if self.processor.is_timed_out(error) and not self._is_authors_error else None
-                if retries_left > 0 and (timed_out or is_passing(error, self.processor.migration)):
-                    note_repeat(self.shard, self.db_alias, error)
+                if retries_left > 0 and (timed_out or is_worth_repeating(error, self.processor.migration)):
+                    log_repeat(self.shard, self.db_alias, error)
                     retries_left -= 1
                     time.sleep(random.uniform(delay / 2, delay))
                     delay *= 2
@@ -115,7 +115,7 @@ class BatchRunner:
                 batch = self._work(limit)
                 break
             except (_RowsChanged, WritesByItself):  # after the latter the processor works within the transaction
-                self.processor.note_error()
+                self.processor.learn_error()
                 logger.debug("%s: rows changed meanwhile are visited again", self.shard.key)
         else:  # the site cannot be kept from writing there: try fewer rows, and a single one later
             if limit == 1:
@@ -125,9 +125,9 @@ class BatchRunner:
         self.processor.insists = False
         if batch.cursor is None:
             return False
-        self.processor.note_commit(batch)
+        self.processor.learn_commit(batch)
         if not self._isolation.widen(limit, self.pacer.size, len(batch.objects)):
-            self.pacer.note_batch(len(batch.objects), time.monotonic() - started_at)
+            self.pacer.learn_batch(len(batch.objects), time.monotonic() - started_at)
         if batch.rest is not None:
             self._batch = None
             raise batch.rest
@@ -243,7 +243,7 @@ class BatchRunner:
             return False
         if stored.cursor != self.shard.cursor or stored.upper == self.shard.upper:
             return False
-        self.processor.note_error()
+        self.processor.learn_error()
         self.shard.upper = stored.upper
         return True
 
@@ -276,7 +276,7 @@ class BatchRunner:
         )
         for field in ("cursor", "processed", "changed", "left_matching", "batches", "upper", "extension"):
             setattr(self.shard, field, getattr(stored, field))
-        self.processor.note_commit(self._batch)
+        self.processor.learn_commit(self._batch)
         return True
 
     def skip(self, failed: ObjectFailed) -> bool:

@@ -8,17 +8,17 @@ from massmigration import recorder
 from massmigration.models import MigrationShard
 
 DEFAULT_SHARE: Final = 0.1
-"""Without ``max_failures`` this share of the visited objects may fail."""
+"""The share of the visited objects that may fail if ``max_failures`` is not set."""
 
 SMALLEST_BASE: Final = 1_000
-"""A share is taken of so many objects at least: one failure among the first three says little."""
+"""A share is taken of at least this number of objects: one failure among the first three says little."""
 
 LOOK_EVERY: Final = 10
-"""After so many failures of its own a worker looks for those of the others."""
+"""After this number of its own failures a worker counts those of the others."""
 
 
 class Breaker:
-    """Counts the failures that a worker passes over, and says when they are too many.
+    """Counts the objects that a worker skips, and says when they are too many.
 
     Args:
         max_failures: The migration's attribute: a number, a share below 1, or None for ``DEFAULT_SHARE``.
@@ -33,8 +33,8 @@ class Breaker:
         self._failures = 0
         self._look_at = 1
 
-    def note_failure(self) -> str:
-        """Count one more, and return the sentence that ends the run, or an empty string."""
+    def record_failure(self) -> str:
+        """Count one more failure, and return the sentence that ends the run, or an empty string."""
         self._failures += 1
         if self._failures < self._look_at and self._failures <= self._get_bound(0):
             return ""
@@ -52,7 +52,7 @@ class Breaker:
         return f"{count}, and max_failures allows {allowed}. Correct the operation and retry."
 
     def _get_bound(self, visited: int) -> float:
-        """Return how many failures are allowed once so many objects were visited."""
+        """Return how many failures are allowed among the objects that were visited."""
         if isinstance(self.max_failures, int):
             return self.max_failures
         return self.max_failures * max(visited, SMALLEST_BASE)

@@ -1,4 +1,4 @@
-"""What happens to an object that its operation cannot handle, and which errors are none of its fault."""
+"""What is kept of an object that its operation cannot handle, and which errors are not its fault."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from massmigration.definitions.base import BaseMigration
 from massmigration.models import MigrationFailure, MigrationShard
 
 RESTS: Final = 8
-"""How many times in a row a shard may rest without progress before the error counts as a failure."""
+"""How often in a row a shard may rest without progress before the error counts as a failure."""
 
 
 MESSAGE_LIMIT: Final = 2_000
@@ -39,8 +39,8 @@ def check_transaction(alias: str) -> None:
         )
 
 
-def is_passing(error: BaseException, migration: BaseMigration) -> bool:
-    """Return whether the error is worth a repetition without counting as a failure."""
+def is_worth_repeating(error: BaseException, migration: BaseMigration) -> bool:
+    """Return whether the error is transient, so that the batch is repeated before it counts as a failure."""
     errors = migration.transient_errors
     return is_transient(error) or isinstance(error, errors if isinstance(errors, type) else tuple(errors))
 
@@ -51,12 +51,12 @@ def make_failure(
     """Return the failure of one object, not stored yet.
 
     Its primary key is made from attempt and object, so that an object that fails twice has one failure. The traceback
-    carries no local variables, and nothing that a database adds to its messages.
+    holds no local variables, and nothing that a database adds to its messages.
 
     Args:
         shard: The shard that the object was met in.
         object_key: The object's encoded key or cursor; None if the failure is the whole operation's.
-        object_repr: How the object calls itself.
+        object_repr: The object as text.
         error: What the operation raised.
     """
     # A cursor of a CustomMigration is unique within the author's shard only.
@@ -76,7 +76,7 @@ def make_failure(
 
 
 def get_repr(obj: object) -> str:
-    """Return how an object calls itself; its own ``__str__`` may be what is broken."""
+    """Return an object as text; its own ``__str__`` may be what is broken."""
     try:
         return str(obj)
     except Exception as error:

@@ -1,7 +1,7 @@
-"""What the shards of an attempt were planned for, and whether a definition still fits them.
+"""Whether a definition still fits the shards of an attempt, whose file may have changed since they were planned.
 
-Cursors and bounds are keys of one model. To another model, another key or another kind of migration they mean nothing:
-rows would be skipped.
+Cursors and bounds are keys of one model. For another model, another key or another kind of migration they mean
+nothing, and rows would be skipped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WORDS: Final = {
 
 
 def check_fits(migration: BaseMigration, db_alias: str, attempt: MigrationAttempt) -> None:
-    """Look whether an attempt can be continued with a definition, whose file may have changed since it was planned.
+    """Raise InvalidDefinition if an attempt cannot be continued with a definition.
 
     An attempt that was planned by a version of massmigration that stored no purpose is given that of the first check.
 

@@ -1,4 +1,4 @@
-"""Finds the object that an operation cannot handle, by smaller and smaller batches."""
+"""Finds the object that an operation cannot handle, with smaller and smaller batches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from typing import Final
 
 from massmigration.databases.redaction import cut, describe
-from massmigration.engine.failures import RESTS, get_repr, is_passing, make_failure
+from massmigration.engine.failures import RESTS, get_repr, is_worth_repeating, make_failure
 from massmigration.engine.kinds.processor import Batch, Processor
 from massmigration.engine.leaving import CountedRest
 from massmigration.engine.pacing import Pacer
@@ -18,8 +18,8 @@ LONGEST_REST_SECONDS: Final = 60.0
 REASON_LIMIT: Final = 200
 
 
-class TroubleLasts(CountedRest):
-    """Trouble that passes by itself did not, however often the batch was repeated.
+class ErrorLasts(CountedRest):
+    """A transient error has lasted, however often the batch was repeated.
 
     Args:
         rests: How often the shard has rested for it already.
@@ -35,8 +35,8 @@ class ObjectFailed(Exception):
     """One object failed, alone and twice.
 
     Args:
-        failure: What is to be kept of it.
-        cursor: Where the shard stands behind it; None if nothing may follow.
+        failure: What is kept of it.
+        cursor: Where the shard stands after it; None if nothing may follow.
     """
 
     def __init__(self, failure: MigrationFailure, cursor: str | None) -> None:
@@ -49,8 +49,8 @@ class Isolation:
     """How large the batches of a shard may be, after one of them has failed or has lost its worker.
 
     Attributes:
-        limit: So many objects at most; None while nothing is wrong.
-        singles_left: How many objects are still to be worked one by one, because workers were lost at one of them.
+        limit: The maximum number of objects; None while nothing is wrong.
+        singles_left: How many objects still have to be worked one by one, because workers were lost at one of them.
 
     Args:
         processor: How a batch of it is worked.
@@ -61,22 +61,22 @@ class Isolation:
     def __init__(self, processor: Processor, shard: MigrationShard, size: int) -> None:
         self.processor = processor
         self.shard = shard
-        # The batches at which workers were lost may have grown once since the shard was told their size.
+        # The batches at which workers were lost may have grown once since their size was written to the shard.
         self.singles_left = 2 * size + 1 if is_searching(shard) and processor.isolates else 0
         self.limit: int | None = 1 if self.singles_left else None
-        self._suspect: tuple[str | None] | None = None  # the cursor behind which a single object has raised once
+        self._suspect: tuple[str | None] | None = None  # the cursor after which a single object has raised once
 
     def make_room(self, batch: Batch | None) -> bool:
-        """After a RetryLater, look whether a smaller batch may do what comes before the object that asked for it."""
+        """After a RetryLater, return whether a smaller batch may do what comes before the object that asked for it."""
         if batch is None or len(batch.objects) < 2 or batch.worked == 0:
             return False
         self.limit = batch.worked or len(batch.objects) // 2
         return True
 
     def get_takeovers(self, count: int) -> int:
-        """Return how many lost workers the shard is to remember once ``count`` more objects are done.
+        """Return how many lost workers the shard counts once ``count`` more objects are done.
 
-        None, except where the object that they were lost at may still lie ahead: then batches stay single objects.
+        0, unless the object at which they were lost may still come: then objects are still worked one by one.
         """
         return SINGLES_AFTER if self.singles_left > count else 0
 
@@ -98,7 +98,7 @@ class Isolation:
         return True
 
     def blame(self, pacer: Pacer) -> None:
-        """Look whether workers were lost at the next object; it is not worked again then, nor even read.
+        """Raise ObjectFailed if workers were lost at the next object, which is then neither worked again nor read.
 
         Args:
             pacer: The shard's.
@@ -109,7 +109,7 @@ class Isolation:
         if not (is_found(self.shard) and self.processor.isolates):
             return
         batch = self.processor.peek(self.shard, pacer)
-        self.processor.note_error()
+        self.processor.learn_error()
         if not batch.objects:  # it was deleted meanwhile
             return
         error = make_error(self.shard, f"at the object with key {batch.keys(0)}")
@@ -122,11 +122,11 @@ class Isolation:
             batch: What was worked; None if it could not even be read.
             error: What was raised.
             timed_out: How many objects the batch was allowed to have, if a statement of ours took longer than the
-                database allows: smaller batches are quicker, and wait for fewer locks.
+                database allows: smaller batches are faster, and wait for fewer locks.
 
         Raises:
             ObjectFailed: A single object has raised again, re-read and alone.
-            TroubleLasts: The error passes by itself, but has not yet: the shard is to rest.
+            ErrorLasts: The error is transient, but has lasted: the shard has to rest.
             Exception: The error itself, if it is no object's fault.
         """
         if isinstance(error, InvalidDefinition):
@@ -134,11 +134,13 @@ class Isolation:
         if timed_out is not None and timed_out > 1:
             self.limit = timed_out // 2
             return
-        if (timed_out is not None or is_passing(error, self.processor.migration)) and self.shard.retries < RESTS:
-            raise TroubleLasts(self.shard.retries, error) from error
+        if (
+            timed_out is not None or is_worth_repeating(error, self.processor.migration)
+        ) and self.shard.retries < RESTS:
+            raise ErrorLasts(self.shard.retries, error) from error
         if batch is not None and len(batch.objects) > 1:
             count = len(batch.objects)
-            # The operation counts its objects; when all were worked, or none was counted, the write has raised.
+            # Worked objects are counted; if all of them were, or none was counted, it is the write that raised.
             is_known = batch.worked is not None and batch.worked < count
             self.limit = (batch.worked or 1) if is_known else count // 2
             return

@@ -1,4 +1,4 @@
-"""Steers the size of the batches towards their target time."""
+"""Adjusts the size of batches so that each takes its target time."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ MEMORY: Final = 0.5
 
 
 class Pacer:
-    """The number of objects, and of keys looked at, for the next batch of one shard.
+    """How many objects the next batch of a shard has, and how many keys are looked at.
 
     The size follows the decayed time per object. It grows by a quarter at most, or doubles while a batch takes less
     than a quarter of the target, and is cut at once when a batch took much too long.
 
     Args:
         target_seconds: How long a batch should take.
-        fixed_size: The author's ``batch_size``, which switches the steering off.
-        first_size: Where to begin, such as the size that the shard's last worker had found.
-        first_rate: Objects per second to show until the first batch is done.
+        fixed_size: The author's ``batch_size``, which is then kept.
+        first_size: The first size, such as the one that the shard's last worker had reached.
+        first_rate: Objects per second, to be shown until the first batch is done.
         largest_size: Where the growth ends.
     """
 
@@ -45,7 +45,7 @@ class Pacer:
         self.rate = first_rate
         self._seconds_per_object: float | None = None
 
-    def note_batch(self, count: int, seconds: float) -> None:
+    def learn_batch(self, count: int, seconds: float) -> None:
         """Learn from a batch of ``count`` objects that took ``seconds`` from reading to commit."""
         if not count:
             return
@@ -61,7 +61,7 @@ class Pacer:
             self.size = int(max(1, min(wanted, ceiling + 1, self.largest_size)))
         self.window = max(self.window, self.size)
 
-    def note_window(self, is_full: bool, seconds: float) -> None:
+    def learn_window(self, is_full: bool, seconds: float) -> None:
         """Learn from a look at a window of keys.
 
         Args:

@@ -1,4 +1,4 @@
-"""Why an attempt fails although no object did."""
+"""The error that fails an attempt although no object has failed."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ from massmigration.engine.kinds import get_kind
 from massmigration.engine.kinds.processor import Processor
 from massmigration.engine.leases import Heartbeat, release
 from massmigration.engine.leaving import CountedRest, Rest, Stopped
-from massmigration.engine.lines import SliceLines, get_fields, note_takeover
 from massmigration.engine.planning import run_plan
 from massmigration.engine.refusals import FinishRefused
+from massmigration.engine.slice_log import SliceLog, get_fields, log_takeover
 from massmigration.engine.takeovers import check_takeovers
 from massmigration.exceptions import FenceLost, RetryLater, WorkersLost, check_rest
 from massmigration.models import MigrationFailure, MigrationShard
@@ -79,20 +79,20 @@ class Slice:
         self._on_batch = on_batch
         self._looked_at = self._sign_at = time.monotonic()
         self._hang_seconds = conf.hang_seconds
-        self._lines = SliceLines(shard, db_alias)
+        self._log = SliceLog(shard, db_alias)
         self._patience_seconds = conf.record_cache_timeout  # once: it is asked between any two objects
 
     def run(self) -> str:
         """Work on the shard and return how the visit ended: one of the constants of this module."""
-        note_takeover(self.shard, self.db_alias)
+        log_takeover(self.shard, self.db_alias)
         try:
             outcome, extra = self._visit()
         except BaseException as error:
             if not isinstance(error, Exception):
                 self._leave()
-            self._lines.end(BROKEN_OFF, level=logging.WARNING, detail=describe(error))
+            self._log.end(BROKEN_OFF, level=logging.WARNING, detail=describe(error))
             raise
-        self._lines.end(outcome, **extra)
+        self._log.end(outcome, **extra)
         return outcome
 
     def _leave(self) -> None:
@@ -165,8 +165,8 @@ class Slice:
                     raise
                 if not runner.skip(failed):
                     continue
-                self._lines.note_failure(failed.failure, failed.__cause__)
-                if failed.failure.status == MigrationFailure.OPEN and (sentence := breaker.note_failure()):
+                self._log.log_failure(failed.failure, failed.__cause__)
+                if failed.failure.status == MigrationFailure.OPEN and (sentence := breaker.record_failure()):
                     return self._fail(states.MAX_FAILURES, sentence, failed.__cause__ or failed)
                 has_more = True
             self._on_batch()

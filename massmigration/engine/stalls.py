@@ -15,7 +15,7 @@ from massmigration.definitions.base import BaseMigration
 from massmigration.models import MigrationRecord, MigrationShard
 
 START_SECONDS: Final = 10.0
-"""How long a new worker may take until its first sign of life."""
+"""How long a new worker may take to its first sign of life."""
 
 
 def find_stall(
@@ -33,7 +33,7 @@ def find_stall(
     progress = [shard.last_progress_at for shard in shards if shard.last_progress_at]
     ended = [shard.finished_at for shard in shards if shard.finished_at]
     rested = [shard.not_before for shard in shards if shard.not_before and not clock.is_ahead(shard.enqueued_at, now)]
-    # What lies ahead was written before the clock was set back, and is no sign of life to come.
+    # A time in the future was written before the clock was set back, and is no sign of life.
     past = [sign for sign in (record.moved_at, *signs, *progress, *ended) if not clock.is_ahead(sign, now, lease)]
     since = max([*past, *rested], default=now)
     patience = min(START_SECONDS, conf.lease_seconds) if since == record.moved_at else 1.0

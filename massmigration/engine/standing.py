@@ -1,4 +1,4 @@
-"""Where a shard stands after a batch: what the batch sets, and what was stored in truth."""
+"""Where a shard stands after a batch: what the batch sets, and what is really stored."""
 
 from __future__ import annotations
 

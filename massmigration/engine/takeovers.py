@@ -1,4 +1,4 @@
-"""Workers that are lost in a row at the same place: first one object at a time, then the object is to blame."""
+"""Workers that are lost in a row at the same place: objects are tried one by one, then the object is blamed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from massmigration.exceptions import WorkersLost
 from massmigration.models import MigrationShard
 
 SINGLES_AFTER: Final = 3
-"""How many workers may be lost before batches are single objects, to find the one at which they are lost."""
+"""How many workers may be lost before objects are worked one by one, to find the one at which they are lost."""
 
 BLAMED_AFTER: Final = 6
-"""How many may be lost before that object becomes a failure without being worked again."""
+"""How many may be lost before that object becomes a failure, without another try."""
 
 GIVEN_UP_AFTER: Final = 12
-"""How many may be lost where there is no object: planning, the end, ``launch()`` and a ``SimpleMigration``."""
+"""How many may be lost where there is no object to blame: planning, the end, ``launch()``, a ``SimpleMigration``."""
 
 
 def is_searching(shard: MigrationShard) -> bool:
-    """Return whether the shard has lost so many workers that its objects are worked one by one."""
+    """Return whether the objects of the shard are worked one by one, because workers were lost."""
     return (shard.takeovers or 0) >= SINGLES_AFTER
 
 
@@ -30,14 +30,14 @@ def is_found(shard: MigrationShard) -> bool:
 
 
 def check_takeovers(shard: MigrationShard, migration: BaseMigration) -> None:
-    """Raise WorkersLost if the shard has lost so many workers that none is to try again.
+    """Raise WorkersLost if the shard has lost too many workers to try again.
 
     Args:
         shard: As this worker has just claimed it.
         migration: The definition.
     """
     has_objects = shard.kind == MigrationShard.RANGE and get_kind(migration).has_objects
-    # One more worker than the object may take was lost while it looked for the object's key.
+    # One more than an object may cost: the last worker was lost while it looked for the object's key.
     if (shard.takeovers or 0) >= (BLAMED_AFTER + 1 if has_objects else GIVEN_UP_AFTER):
         raise make_error(shard, _describe_place(shard, migration))
 

@@ -15,7 +15,7 @@ def work(pacer, seconds_per_object, batches):
     """Work batches of the pacer's size and return the sizes that it chose."""
     sizes = []
     for _ in range(batches):
-        pacer.note_batch(pacer.size, pacer.size * seconds_per_object)
+        pacer.learn_batch(pacer.size, pacer.size * seconds_per_object)
         sizes.append(pacer.size)
     return sizes
 
@@ -42,15 +42,15 @@ def test_it_shrinks_at_once_when_a_batch_took_far_too_long():
     pacer = Pacer(0.5, None, 10_000)
     work(pacer, 0.00001, 5)
     size = pacer.size
-    pacer.note_batch(size, 50.0)
+    pacer.learn_batch(size, 50.0)
     assert pacer.size == int(size * 0.5 / 50)
-    pacer.note_batch(pacer.size, 0.001)
+    pacer.learn_batch(pacer.size, 0.001)
     assert pacer.size <= size * 0.5 / 50 * QUICK_GROWTH + 1  # one quick batch does not bring the old size back
 
 
 def test_a_single_slow_object_makes_batches_of_one_and_they_recover():
     pacer = Pacer(0.5, None, None)
-    pacer.note_batch(100, 6000)
+    pacer.learn_batch(100, 6000)
     assert pacer.size == 1
     assert work(pacer, 60, 3) == [1, 1, 1]
     assert work(pacer, 0.001, 40)[-1] == pytest.approx(500, rel=0.1)
@@ -73,9 +73,9 @@ def test_it_begins_where_the_last_worker_ended():
 
 def test_a_batch_that_ended_with_its_range_says_little():
     pacer = Pacer(0.5, None, 1000)
-    pacer.note_batch(3, 0.001)
+    pacer.learn_batch(3, 0.001)
     assert 1000 <= pacer.size <= 1001
-    pacer.note_batch(0, 10.0)
+    pacer.learn_batch(0, 10.0)
     assert 1000 <= pacer.size <= 1001
     assert pacer.rate == pytest.approx(3000)
 
@@ -84,14 +84,14 @@ def test_windows_grow_while_they_hold_little_and_shrink_while_they_are_full_or_s
     pacer = Pacer(0.5, None, None)
     assert pacer.window == FIRST_SIZE
     for _ in range(30):
-        pacer.note_window(False, 0.01)
+        pacer.learn_window(False, 0.01)
     assert pacer.window == LARGEST_WINDOW
-    pacer.note_window(False, 0.4)
+    pacer.learn_window(False, 0.4)
     assert pacer.window == LARGEST_WINDOW // 2
-    pacer.note_window(True, 0.01)
+    pacer.learn_window(True, 0.01)
     assert pacer.window == LARGEST_WINDOW // 4
     for _ in range(30):
-        pacer.note_window(True, 0.01)
+        pacer.learn_window(True, 0.01)
     assert pacer.window == pacer.size
     work(pacer, 0.0001, 10)
     assert pacer.window >= pacer.size
@@ -104,8 +104,8 @@ def test_windows_grow_while_they_hold_little_and_shrink_while_they_are_full_or_s
 def test_size_and_window_keep_to_their_bounds_whatever_happens(batches, first_size):
     pacer = Pacer(0.5, None, first_size)
     for count, seconds, is_full in batches:
-        pacer.note_batch(min(count, pacer.size), seconds)
-        pacer.note_window(is_full, seconds)
+        pacer.learn_batch(min(count, pacer.size), seconds)
+        pacer.learn_window(is_full, seconds)
         assert 1 <= pacer.size <= LARGEST_SIZE
         assert pacer.size <= pacer.window <= LARGEST_WINDOW
         assert pacer.rate >= 0

@@ -158,7 +158,7 @@ def test_only_after_all_rests_does_trouble_count_as_a_failure(db_alias, monkeypa
 
 
 def test_rests_grow_up_to_a_minute():
-    seconds = [isolation.TroubleLasts(rests, ValueError("x")).seconds for rests in range(RESTS)]
+    seconds = [isolation.ErrorLasts(rests, ValueError("x")).seconds for rests in range(RESTS)]
     assert all(2**rests / 2 <= value <= 2**rests for rests, value in enumerate(seconds[:6]))
     assert 30 <= seconds[-1] <= 60
 

@@ -81,11 +81,11 @@ class CustomProcessor(Processor):
                 batch.cut(number)
                 return
 
-    def note_commit(self, batch: Batch) -> None:
+    def learn_commit(self, batch: Batch) -> None:
         """Drop the items that are done."""
         del self._pulled[: len(batch.objects)]
 
-    def note_error(self) -> None:
+    def learn_error(self) -> None:
         """Begin the generator again, after the cursor: its items may be spoiled."""
         self._pulled.clear()
         with suppress(Exception):

@@ -161,8 +161,8 @@ class Processor:
         """Return how the last range continues whose extensions do not get smaller, or raise FinishRefused."""
         raise NotImplementedError
 
-    def note_commit(self, batch: Batch) -> None:
+    def learn_commit(self, batch: Batch) -> None:
         """Learn that a batch is done."""
 
-    def note_error(self) -> None:
+    def learn_error(self) -> None:
         """Learn that a batch was rolled back, so that it is read again."""

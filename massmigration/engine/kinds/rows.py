@@ -91,7 +91,7 @@ class QuerysetProcessor(Processor):
             now = time.monotonic()
             if has_windows:  # a window that is known to hold a batch at most is read with one query less
                 is_full = reading.is_full or (is_counted and len(reading.rows) > limit * 3 // 4)
-                pacer.note_window(is_full, now - began_at)
+                pacer.learn_window(is_full, now - began_at)
             if reading.rows or end is None or now - started_at > self.batch_seconds:
                 break
             keys = KeyRange(end if not reading.is_full else reading.last, keys.upto)

@@ -1,4 +1,4 @@
-"""The log lines of a worker's visit to a shard: one at its end, and one for each object that it passed over."""
+"""The log lines of a worker's visit to a shard: one at its end, and one for each object that was skipped."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from massmigration.models import MigrationFailure, MigrationShard
 logger = logging.getLogger("massmigration")
 
 FAILURE_LINES: Final = 100
-"""So many failures of one visit have a line each; the others are counted only, so that no run floods the log."""
+"""How many failures of one visit get a line each; further ones are only counted, so that no run floods the log."""
 
 REST_LINE_SECONDS: Final = 60.0
-"""A shard that rests again and again, as for a service with a quota, says so this often."""
+"""How often a shard says so that rests again and again, as for a service with a quota."""
 
-_told_at: dict[str, float] = {}
+_logged_at: dict[str, float] = {}
 
 
 def get_fields(shard: MigrationShard, db_alias: str, event: str, **values: Any) -> dict[str, Any]:
-    """Return the fields of a line about a shard, to be given as ``extra``.
+    """Return the fields of a line about a shard, for ``extra``.
 
     Args:
         shard: As its worker holds it.
@@ -41,8 +41,8 @@ def get_fields(shard: MigrationShard, db_alias: str, event: str, **values: Any) 
     )
 
 
-def note_takeover(shard: MigrationShard, db_alias: str) -> None:
-    """Write the line of a shard that has just been taken after its last workers were lost, if any were."""
+def log_takeover(shard: MigrationShard, db_alias: str) -> None:
+    """Log that a shard was taken after its last workers were lost, if any were."""
     if shard.takeovers:
         logger.warning(
             "%s: shard %s has lost %d worker%s in a row before its cursor moved%s",
@@ -55,8 +55,8 @@ def note_takeover(shard: MigrationShard, db_alias: str) -> None:
         )
 
 
-def note_repeat(shard: MigrationShard, db_alias: str, error: BaseException) -> None:
-    """Write the line of a batch that is repeated, because what it met passes by itself."""
+def log_repeat(shard: MigrationShard, db_alias: str, error: BaseException) -> None:
+    """Log that a batch is repeated after a transient error."""
     logger.warning(
         "%s: a batch is repeated after %s",
         shard.key,
@@ -65,7 +65,7 @@ def note_repeat(shard: MigrationShard, db_alias: str, error: BaseException) -> N
     )
 
 
-class SliceLines:
+class SliceLog:
     """Measures a visit and writes its lines.
 
     Args:
@@ -81,13 +81,13 @@ class SliceLines:
         self._cursor = shard.cursor
         self._processed, self._changed, self._batches = shard.processed, shard.changed, shard.batches
 
-    def note_failure(self, failure: MigrationFailure, error: BaseException | None) -> None:
-        """Write the line of an object that failed and was passed over; its traceback is kept with the failure."""
+    def log_failure(self, failure: MigrationFailure, error: BaseException | None) -> None:
+        """Log that an object failed and was skipped; its traceback is kept with the failure."""
         self.failures += 1
         if self.failures > FAILURE_LINES:
             return
         logger.warning(
-            "%s: the object '%s' with key %s failed and was passed over: %s: %s%s",
+            "%s: the object '%s' with key %s failed and was skipped: %s: %s%s",
             self.shard.key,
             failure.object_repr,
             failure.object_key,
@@ -105,13 +105,13 @@ class SliceLines:
         )
 
     def end(self, outcome: str, *, level: int = logging.INFO, detail: str = "", rest_seconds: float = 0) -> None:
-        """Write the line of the visit.
+        """Log the end of the visit.
 
         Args:
             outcome: How it ended.
-            level: How loud the line is.
-            detail: One line that says why.
-            rest_seconds: For how long the shard rests now.
+            level: Level of the line.
+            detail: Why, in one line.
+            rest_seconds: How long the shard rests.
         """
         if rest_seconds and not _is_rest_due(self.shard.pk):
             level = logging.DEBUG
@@ -147,10 +147,10 @@ class SliceLines:
 
 def _is_rest_due(shard_id: str) -> bool:
     now = time.monotonic()
-    for other, at in list(_told_at.items()):
+    for other, at in list(_logged_at.items()):
         if now - at > REST_LINE_SECONDS:
-            _told_at.pop(other, None)
-    if shard_id in _told_at:
+            _logged_at.pop(other, None)
+    if shard_id in _logged_at:
         return False
-    _told_at[shard_id] = now
+    _logged_at[shard_id] = now
     return True
