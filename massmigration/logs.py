@@ -1,5 +1,6 @@
-"""What a log line carries besides its sentence: fields and labels as google-cloud-logging takes them, which is not
-imported here, and which any other handler passes over.
+"""What a log line carries besides its sentence: fields and labels as google-cloud-logging expects them.
+
+That package is not imported here, and other handlers ignore them.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ LABELS: Final = {
     "db_alias": "massmigration_database",
     "attempt": "massmigration_attempt",
 }
-"""Fields that are labels too, by which Cloud Logging has an index; a label shares its names with those of the site."""
+"""Fields that are labels, too, because Cloud Logging indexes those; the prefix keeps them apart from the site's."""
 
 TEXT_LIMIT: Final = 5_000
 TRACEBACK_LIMIT: Final = 50_000
-"""Characters. An entry of Cloud Logging has room for 256 KiB; what is longer is torn up and is no entry any more."""
+"""Characters. An entry of Cloud Logging holds 256 KiB; a longer one is split into lines without fields."""
 
 FRAMES_LEFT: Final = 20
-"""Of a traceback that is too long, as of an endless recursion, the last ones are told."""
+"""How many of the last frames are logged of a traceback that is too long, such as that of an endless recursion."""
 
 
 class Cause(NamedTuple):
-    """What is behind an event.
+    """What caused an event.
 
     Attributes:
         error: Its traceback goes into the log.
@@ -43,11 +44,11 @@ class Cause(NamedTuple):
 
 
 class Guard(logging.Filter):
-    """Makes each record of our logger harmless, wherever its handlers write it.
+    """Makes each record of our logger safe to write, wherever its handlers write it.
 
-    Nothing that a person, a row or an error says begins a line of its own or steers a terminal, and errors, in the line
-    and in its traceback, tell nothing that a database adds. The sentence's pattern stays as it is, because error
-    trackers group by it.
+    Text from a person, a row or an error cannot begin a new line or control a terminal, and the details that a database
+    adds to its errors are left out, in the line and in its traceback. The message's pattern is not changed, because
+    error trackers group by it.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -80,7 +81,7 @@ def fields(**values: Any) -> dict[str, Any]:
     """Return what a logging call takes as ``extra``: the values as ``json_fields``, some of them as ``labels`` too.
 
     Args:
-        **values: What is known; None and empty texts are left out. What JSON has no word for becomes a text.
+        **values: What is known; None and empty texts are left out. What JSON cannot hold becomes text.
     """
     known = {name: _make_plain(value) for name, value in values.items()}
     known = {name: value for name, value in known.items() if value is not None and value != ""}
@@ -104,7 +105,7 @@ def log_event(
     cause: Cause | None = None,
     **values: Any,
 ) -> None:
-    """Write the line of one event of the audit trail; that a run failed is the one error of that failure.
+    """Log one event of the audit trail; that a run failed is logged as an error only here.
 
     Args:
         key: The migration's key.
@@ -113,7 +114,7 @@ def log_event(
         detail: One line that says more.
         origin: Where it was done: ``"command"``, ``"admin"``, ``"api"`` or ``"worker"``.
         actor: Who did it.
-        cause: What is behind it.
+        cause: What caused it.
         **values: Further fields.
     """
     error, more = cause or Cause()
@@ -147,7 +148,7 @@ def log_event(
 
 
 def _fit(error: BaseException) -> BaseException:
-    """Return the error, or, if it is too long to be told, one of the same name with less of it."""
+    """Return the error, or, if it is too long for a line of the log, a shorter one of the same name."""
     if sum(map(len, traceback.format_exception(error))) <= TRACEBACK_LIMIT:
         return error
     names = {"__module__": type(error).__module__, "__qualname__": type(error).__qualname__}
@@ -164,7 +165,7 @@ def _cut(text: str) -> str:
 
 
 def _make_plain(value: Any) -> Any:
-    """Return a value as JSON knows it, or None for a number that JSON has no word for."""
+    """Return a value that JSON can hold; None for a number that it cannot, such as infinity."""
     if isinstance(value, float):
         return round(value, 3) if math.isfinite(value) else None
     if value is None or isinstance(value, (bool, int)):

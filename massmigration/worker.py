@@ -136,7 +136,7 @@ def _take(
 
 
 def works_elsewhere(migration: BaseMigration) -> bool:
-    """Return whether the backend has workers of its own, so that a command only starts and watches."""
+    """Return whether the backend has its own workers, so that a command only starts and watches."""
     return get_backend(migration).has_workers
 
 

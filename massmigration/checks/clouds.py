@@ -38,7 +38,7 @@ def check_cloud_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
             messages.append(checks.Error(str(error), hint=until_then, id="massmigration.E011"))
         else:
             messages += _check_http(conf.task_url) if conf.task_url else _check_redirect(path)
-    except ConfigurationError:  # check_settings tells it
+    except ConfigurationError:  # check_settings reports it
         pass
     return messages
 
@@ -65,7 +65,7 @@ def _uses(backend: type[BaseBackend]) -> bool:
         try:
             if isinstance(get_backend(migration), backend):
                 return True
-        except ConfigurationError:  # the other checks tell it
+        except ConfigurationError:  # other checks report it
             continue
     return False
 

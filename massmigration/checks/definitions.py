@@ -18,19 +18,19 @@ _DEFINITIONS: Final = tuple(kind.definition for kind in KINDS)
 _UNTIL_THEN: Final = "Until then it cannot be run; other migrations are not affected."
 
 LIKENESS: Final = 0.8
-"""How alike two names have to be, from 0 to 1, for one to be taken for the other, misspelt."""
+"""How alike two names have to be, from 0 to 1, for one to count as a misspelling of the other."""
 
 
 def check_attribute_values(loader: MigrationLoader) -> Iterator[Fault]:
     """Find attributes with values that cannot work."""
     for key, migration in loader.migrations.items():
         for name, sentence in find_attribute_faults(migration):
-            if name != "allowed_db_aliases":  # which has a check of its own
+            if name != "allowed_db_aliases":  # which has its own check
                 yield _make("E013", loader, key, sentence, _UNTIL_THEN)
 
 
 def check_methods(loader: MigrationLoader) -> Iterator[Fault]:
-    """Find methods that would be called in vain."""
+    """Find methods that would be called without effect."""
     for key, migration in loader.migrations.items():
         for sentence in get_kind(migration).find_method_faults():
             yield _make("E014", loader, key, sentence, _UNTIL_THEN)
@@ -69,7 +69,7 @@ def check_names(loader: MigrationLoader) -> Iterator[Fault]:
                 yield _make("W011", loader, key, text, f"It belongs to {owners}. Take it out.")
             elif meant := _find_meant(migration, name):
                 text = f"{key} has {name}, which means nothing to massmigration."
-                hint = f"Did you mean {meant}? If it is an attribute of your own, give it another name."
+                hint = f"Did you mean {meant}? If it is your own attribute, give it another name."
                 yield _make("W010", loader, key, text, hint)
 
 

@@ -30,12 +30,12 @@ _SEE_TRACEBACK: Final = "See the traceback with: python manage.py shell -c '__im
 def check_migrations(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check the migration files of the given apps, or of all.
 
-    One broken file is no reason to keep a site from starting. So its problem is an error where the checks
-    were asked for, and a warning where another command only comes past them.
+    A broken file must not keep a site from starting. So it is an error for ``manage.py check``, and a warning where
+    another command runs the checks.
     """
     try:
         loader = get_loader()
-    except ConfigurationError:  # check_settings tells it
+    except ConfigurationError:  # check_settings reports it
         return []
     labels = None if app_configs is None else {app_config.label for app_config in app_configs}
     worst = _get_worst_level()

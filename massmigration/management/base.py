@@ -23,7 +23,7 @@ from massmigration.management.runner import Runner
 
 
 class MassMigrationCommand(BaseCommand):
-    """Base of the commands; a broken migration file keeps none of them from the others."""
+    """Base class of our commands; a broken migration file affects only itself."""
 
     requires_system_checks = [Tags.models]
 
@@ -34,11 +34,11 @@ class MassMigrationCommand(BaseCommand):
                 return super().execute(*args, **options)
         except MassMigrationError as error:
             raise CommandError(flatten(get_message(error)), returncode=exits.of_error(error)) from error
-        except DatabaseError as error:  # whose traceback would show what the database adds; --traceback does
+        except DatabaseError as error:  # its traceback would show values of rows; --traceback does
             raise CommandError(f"The database failed: {flatten(describe(error))}") from error
         except exits.Leave:
             raise
-        except SystemExit as error:  # whatever code it asks for: 0 would say that all is well
+        except SystemExit as error:  # whatever its code: 0 would report success
             raise exits.break_off(
                 f"The command was broken off by {describe(error)}, raised in a migration's code or by a signal handler "
                 "of the site. Look for sys.exit() there."
@@ -55,7 +55,7 @@ class MassMigrationCommand(BaseCommand):
 
 @contextmanager
 def _escaping(options: dict[str, Any]) -> Iterator[None]:
-    """Have outputs escape the characters that their encoding does not know, instead of refusing the whole line."""
+    """Escape characters that the output's encoding cannot write, instead of failing."""
     outputs = [options.get("stdout") or sys.stdout, options.get("stderr") or sys.stderr]
     before = [(output, output.errors) for output in outputs if isinstance(output, io.TextIOWrapper)]
     for output, _ in before:
@@ -80,7 +80,7 @@ def add_noinput_argument(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def add_working_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of what works in the foreground."""
+    """Declare the options of commands that work in the foreground."""
     parser.add_argument(
         "--workers",
         type=_read_count,
@@ -89,7 +89,7 @@ def add_working_arguments(parser: argparse.ArgumentParser) -> None:
         help="Work in N processes of this machine (local backend). Default: in this one.",
     )
     parser.add_argument(
-        "--no-wait", action="store_false", dest="wait", help="Only set it going; the work goes on elsewhere."
+        "--no-wait", action="store_false", dest="wait", help="Only start it; the work continues elsewhere."
     )
 
 
@@ -103,7 +103,7 @@ def check_working_options(options: dict[str, Any]) -> None:
 
 @contextmanager
 def running(command: BaseCommand, options: dict[str, Any]) -> Iterator[tuple[Runner, Interrupts]]:
-    """Watch for signals and give what runs migrations for a command.
+    """Handle signals and yield what runs migrations for a command.
 
     Args:
         command: The command.
@@ -128,7 +128,7 @@ def running(command: BaseCommand, options: dict[str, Any]) -> Iterator[tuple[Run
 
 @contextmanager
 def _quiet_log(verbosity: int, *, is_worker: bool) -> Iterator[None]:
-    """Keep the log off the terminal unless the site has a handler for it: what matters is said by the command."""
+    """Keep the log off the terminal unless the site has a handler for it; the command itself says what matters."""
     logger = logging.getLogger("massmigration")
     if is_worker or verbosity > 1 or logger.hasHandlers():
         yield

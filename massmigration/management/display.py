@@ -30,13 +30,13 @@ SHORTEST_SECONDS: Final = 1.0
 """A rate is measured over at most the first and at least the second of these."""
 
 ROOM_FOR_BAR: Final = 20
-"""Where the bar had fewer characters than this, the name gets a line of its own."""
+"""If fewer characters than this are left for the bar, the name gets its own line."""
 
 FINISHING: Final = "Finishing the batch in hand. Press Ctrl-C again to stop at once."
 
 
 def describe(progress: Progress, rate: float | None = None) -> wording.Run:
-    """Return a migration in words that no author's text makes steer the terminal.
+    """Return a migration in words, in which no author's text controls the terminal.
 
     Args:
         progress: Where it stands.
@@ -47,7 +47,7 @@ def describe(progress: Progress, rate: float | None = None) -> wording.Run:
 
 
 def format_json(rows: list[dict[str, Any]]) -> str:
-    """Return rows as a JSON list for people and programs: in letters, but nothing in it steers a terminal."""
+    """Return rows as a JSON list for people and programs: readable, and nothing in it controls a terminal."""
     text = json.dumps(rows, indent=2, ensure_ascii=False)
     return "".join(char if char == "\n" or flatten(char) == char else _escape(char) for char in text)
 
@@ -91,7 +91,7 @@ class Speedometer:
 class Display:
     """Plain lines: one at the start, one about every ten seconds, and what is said.
 
-    A reader that has gone away, such as a closed terminal or ``head``, never disturbs the migration.
+    If nothing reads the output any more, as after ``head`` has ended, the migration continues.
 
     Args:
         write: Writes one line.
@@ -137,11 +137,11 @@ class Display:
         self.say(f"{wording.name_target(progress.key, progress.database)}  {line}")
 
     def end(self) -> None:
-        """Take away what does not stay, because the migration has ended."""
+        """Remove what is redrawn in place, because the migration has ended."""
         self._shown, self._speed = (), Speedometer()
 
     def announce_stop(self) -> None:
-        """Tell that the first Ctrl-C was understood; called from a signal handler."""
+        """Say that the first Ctrl-C was understood; called from a signal handler."""
         with suppress(OSError):
             os.write(2, f"\n{FINISHING}\n".encode())
 
@@ -173,7 +173,7 @@ class BarDisplay(Display):
             self._live.start()
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         super().end()
         live, self._live = self._live, None
         if live is not None:
@@ -244,6 +244,6 @@ def _make_writer(stdout: Any) -> Callable[[str], None]:
 
 
 def _drop_output() -> None:
-    """Let the interpreter's last flush go nowhere (https://docs.python.org/3/library/signal.html#note-on-sigpipe)."""
+    """Discard the interpreter's last flush (https://docs.python.org/3/library/signal.html#note-on-sigpipe)."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

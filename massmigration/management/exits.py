@@ -24,13 +24,13 @@ APPLIED: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 STOPPED: Final = 3
-"""Paused, cancelled, blocked or timed out: somebody has to do something first."""
+"""Paused, cancelled, blocked or timed out: a person has to act first."""
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
 
 class Leave(SystemExit):
-    """How our own commands end with an exit code, so that it is not taken for a SystemExit of an author's code."""
+    """Ends our own commands with an exit code; any other SystemExit comes from an author's code."""
 
 
 _OF_ERROR: Final[tuple[tuple[type[MassMigrationError], int], ...]] = (
@@ -55,7 +55,7 @@ def of_status(status: str) -> int:
 
 def of_error(error: MassMigrationError) -> int:
     """Return the exit code for an error: 2 for what was asked wrongly, 3 for what is blocked, else 1."""
-    return next((code for kind, code in _OF_ERROR if isinstance(error, kind)), FAILED)
+    return next((code for error_class, code in _OF_ERROR if isinstance(error, error_class)), FAILED)
 
 
 def combine(codes: list[int]) -> int:
@@ -64,7 +64,7 @@ def combine(codes: list[int]) -> int:
 
 
 def break_off(sentence: str) -> CommandError:
-    """Return the error for what ended a command in the middle, whatever exit code that asked for: 1."""
+    """Return the error for a command that was broken off, which ends it with exit code 1."""
     return CommandError(sentence, returncode=FAILED)
 
 

@@ -40,7 +40,7 @@ def add_list_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``failures``."""
     add_name_arguments(parser)
     add_database_arguments(parser)
-    parser.add_argument("--all", action="store_true", help="Those that were retried or accepted, too.")
+    parser.add_argument("--all", action="store_true", help="Also those that were retried or accepted.")
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="The first N. Default: 50.")
     parser.add_argument("--format", choices=["text", "json"], default="text", help="Default: text.")
     parser.add_argument("--traceback", action="store_true", dest="tracebacks", help="The whole traceback of each.")

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Interrupts:
-    """Notes SIGINT, SIGTERM and SIGHUP while it is entered, and leaves it to the work to end at a good moment.
+    """Remembers SIGINT, SIGTERM and SIGHUP while it is entered; the work ends at the next good moment.
 
     The first Ctrl-C asks for a pause, the second one raises KeyboardInterrupt at once, until ``finish()``. A
     signal that the process was told to ignore, as ``nohup`` does with SIGHUP, stays ignored.
@@ -36,7 +36,7 @@ class Interrupts:
         self._is_final = True
 
     def go_on(self) -> None:
-        """Heed Ctrl-C again: the next migration begins."""
+        """React to Ctrl-C again: the next migration begins."""
         self._is_final = False
 
     def __enter__(self) -> Interrupts:

@@ -94,7 +94,7 @@ def migrate(command: BaseCommand, options: dict[str, Any]) -> int:
 
 
 class _Walk:
-    """Goes through the steps; what cannot be done keeps back only what depends on it.
+    """Goes through the steps; one that cannot be done blocks only what depends on it.
 
     Args:
         style: Django's colours.

@@ -36,9 +36,7 @@ def find_template(name: str) -> Path:
         return FOLDER / f"{name}.py-tpl"
     path = Path(name).expanduser()
     if not path.is_file():
-        raise exits.refuse(
-            f"There is no template {name!r}. Take {', '.join(KINDS)}, or the path of a file of your own."
-        )
+        raise exits.refuse(f"There is no template {name!r}. Use {', '.join(KINDS)}, or the path of your own file.")
     return path
 
 

@@ -54,7 +54,7 @@ class Runner:
         self._display.say(line)
 
     def run(self, key: str, db_alias: str, action: str) -> int:
-        """Launch or join a migration, see it to its end, and return the exit code for it.
+        """Launch or join a migration, stay until its end, and return the exit code for it.
 
         Args:
             key: The migration.
@@ -92,7 +92,7 @@ class Runner:
             connections[db_alias].close()
         finally:
             self._display.end()
-        if self._interrupts.is_interrupted:  # from here on a first Ctrl-C only keeps what comes next from beginning
+        if self._interrupts.is_interrupted:  # from here on a first Ctrl-C only prevents what comes next
             return self._tell_interrupt(key, db_alias, work)
         if self._interrupts.is_terminated:
             return self._tell_termination(key, db_alias)

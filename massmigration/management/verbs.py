@@ -51,7 +51,7 @@ class Verb(NamedTuple):
 
 
 def add_base_arguments(command: BaseCommand, parser: argparse.ArgumentParser) -> None:
-    """Let Django's own options stand behind the verb, too."""
+    """Accept Django's own options after the verb, too."""
     parser.formatter_class = DjangoHelpFormatter
     hidden: Options = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
     parser.add_argument("--settings", **hidden)
@@ -167,7 +167,7 @@ def _join(aliases: list[str]) -> str:
 
 
 def _do(name: str, add_arguments: AddArguments, handle: Handle | None = None, aliases: tuple[str, ...] = ()) -> Verb:
-    """Return the verb of an action of a person; unless it has its own way, what it does is known from the action."""
+    """Return the verb of a person's action; without a handler, the action itself says what is done."""
     action = states.ACTIONS[name]
     runs = action.target in states.ACTIVE
     return Verb(action.verb, action.why, add_arguments, handle or (_run if runs else _change)(action), aliases)

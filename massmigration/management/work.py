@@ -1,4 +1,4 @@
-"""Works one migration off with this process or its children, and pauses it unless another worker is working on it."""
+"""Runs one migration in this process or its children, and pauses it unless another worker is working on it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DATABASE_PATIENCE_SECONDS: Final = 60.0
 
 
 class Work:
-    """One migration on one database, worked off on this machine.
+    """One migration on one database, run on this machine.
 
     Args:
         migration: The definition.

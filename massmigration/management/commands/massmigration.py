@@ -21,7 +21,7 @@ class Command(MassMigrationCommand):
         """Declare a sub-command for each verb."""
         subparsers = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
         for verb in VERBS.values():
-            # A verb may give the name of one of Django's options a meaning of its own.
+            # A verb may redefine one of Django's options.
             subparser = subparsers.add_parser(
                 verb.name, aliases=verb.aliases, help=verb.help, description=verb.help, conflict_handler="resolve"
             )
