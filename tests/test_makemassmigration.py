@@ -327,7 +327,7 @@ def test_a_folder_that_cannot_be_written_is_refused(throwaway: Throwaway):
 
 def test_an_unknown_template_is_refused(throwaway: Throwaway):
     throwaway.make_app("places")
-    with pytest.raises(CommandError, match=r"no template 'maper'\. Take simple, mapper, batch, custom, or the path"):
+    with pytest.raises(CommandError, match=r"no template 'maper'\. Use simple, mapper, batch, custom, or the path"):
         make("places", "x", template="maper")
 
 
