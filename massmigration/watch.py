@@ -55,7 +55,7 @@ def enqueue_watch(
     deliveries of the same task, the others are superseded when they are delivered, or they would multiply.
 
     Args:
-        backend: The backend; one without workers elsewhere needs no watch.
+        backend: The backend; one without a queue needs no watch.
         key: The migration's key.
         db_alias: The database.
         attempt: The attempt, as the caller has read it to decide that it is unwatched.
@@ -64,7 +64,7 @@ def enqueue_watch(
     Returns:
         Whether it is this caller's watch that counts.
     """
-    if not backend.has_workers:
+    if not backend.supports_queue:
         return False
     delay = conf.watch_seconds if seconds is None else seconds
     due_at = timezone.now() + timedelta(seconds=delay)

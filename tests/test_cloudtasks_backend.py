@@ -23,7 +23,7 @@ from massmigration import api
 from massmigration.backends import cloudqueue, payloads
 from massmigration.backends.base import RUN_SHARD, WATCH, get_backend
 from massmigration.backends.cloudtasks import CloudTasksBackend
-from massmigration.checks import check_cloud_tasks, check_settings
+from massmigration.checks import check_backends, check_settings
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, ConfigurationError
 from tests.conftest import ROOT, get_environment, needs_postgres
@@ -543,10 +543,10 @@ MISSING = [
 
 @pytest.mark.parametrize(("values", "number", "sentence"), MISSING, ids=[next(iter(row[0])) for row in MISSING])
 def test_what_is_missing_is_told_by_the_check_and_at_the_start(values, number, sentence, settings):
-    assert check_cloud_tasks(None) == []
+    assert check_backends(None) == []
     for name, value in values.items():
         setattr(settings, name, value)
-    (message,) = check_cloud_tasks(None)
+    (message,) = check_backends(None)
     assert message.id == f"massmigration.{number}"
     with pytest.raises(ConfigurationError, match=sentence) as caught:
         api.start_migration(KEY, actor="tester")
@@ -555,29 +555,29 @@ def test_what_is_missing_is_told_by_the_check_and_at_the_start(values, number, s
     with pytest.raises(ConfigurationError, match=sentence):
         enqueue()
     settings.MASSMIGRATION_BACKEND = "massmigration.backends.local.LocalBackend"
-    assert check_cloud_tasks(None) == [], "who does not use it is not bothered"
+    assert check_backends(None) == [], "who does not use it is not bothered"
 
 
 def test_a_bad_value_is_told_once(settings):
     settings.MASSMIGRATION_TASK_URL = "jobs.example.com"
-    assert check_cloud_tasks(None) == []
+    assert check_backends(None) == []
     assert [message.id for message in check_settings(None)] == ["massmigration.E006"]
 
 
 def test_with_an_emulator_no_account_is_missing(settings, monkeypatch):
     settings.MASSMIGRATION_TASK_URL = "http://127.0.0.1:8000"
     monkeypatch.setenv("TASKS_EMULATOR_HOST", "127.0.0.1:9022")
-    assert check_cloud_tasks(None) == []
+    assert check_backends(None) == []
     monkeypatch.setenv("K_SERVICE", "jobs")
-    assert {message.id for message in check_cloud_tasks(None)} == {"massmigration.E010", "massmigration.W004"}
+    assert {message.id for message in check_backends(None)} == {"massmigration.E010", "massmigration.W004"}
 
 
 def test_w004_a_url_without_tls(settings):
     settings.MASSMIGRATION_TASK_SERVICE_ACCOUNT = ACCOUNT
     settings.MASSMIGRATION_TASK_URL = "https://jobs.example.com"
-    assert check_cloud_tasks(None) == []
+    assert check_backends(None) == []
     settings.MASSMIGRATION_TASK_URL = "http://jobs.example.com"
-    assert [message.id for message in check_cloud_tasks(None)] == ["massmigration.W004"]
+    assert [message.id for message in check_backends(None)] == ["massmigration.W004"]
 
 
 @pytest.mark.parametrize("hosts", [[], ["example.com"], ["jobs.example.org"]])
@@ -585,23 +585,23 @@ def test_w005_a_host_that_django_refuses(hosts, settings):
     settings.MASSMIGRATION_TASK_SERVICE_ACCOUNT = ACCOUNT
     settings.MASSMIGRATION_TASK_URL = "https://jobs.example.com:8443/base"
     settings.ALLOWED_HOSTS = hosts
-    (message,) = check_cloud_tasks(None)
+    (message,) = check_backends(None)
     assert (message.id, message.hint) == ("massmigration.W005", "Add 'jobs.example.com' to ALLOWED_HOSTS.")
     settings.ALLOWED_HOSTS = [".example.com"]
-    assert check_cloud_tasks(None) == []
+    assert check_backends(None) == []
 
 
 def test_w006_a_redirect_that_app_engine_does_not_follow(settings):
     settings.SECURE_SSL_REDIRECT = True
-    (message,) = check_cloud_tasks(None)
+    (message,) = check_backends(None)
     assert message.id == "massmigration.W006"
     assert message.hint == 'Add r"^massmigration/" to SECURE_REDIRECT_EXEMPT.'
     settings.SECURE_REDIRECT_EXEMPT = [r"^massmigration/"]
-    assert check_cloud_tasks(None) == []
+    assert check_backends(None) == []
     settings.SECURE_REDIRECT_EXEMPT = []
     settings.MASSMIGRATION_TASK_URL = "https://jobs.example.com"
     settings.MASSMIGRATION_TASK_SERVICE_ACCOUNT = ACCOUNT
-    assert check_cloud_tasks(None) == [], "over HTTP there is TLS"
+    assert check_backends(None) == [], "over HTTP there is TLS"
 
 
 def test_a_library_that_is_missing_gives_the_command(monkeypatch):

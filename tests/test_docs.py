@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import pytest
 from django.dispatch import Signal
 
-from massmigration import api, checks, conf, definitions, exceptions, signals, states
+from massmigration import api, backends, checks, conf, definitions, exceptions, signals, states
 from massmigration.backends.base import BaseBackend
 from massmigration.databases.base import LOCK_PATIENCE_SECONDS
 from massmigration.databases.keys import KEY_TYPES
@@ -106,7 +106,8 @@ def test_no_page_names_a_setting_that_does_not_exist(page):
 
 
 def test_every_check_is_documented_and_no_other():
-    source = "".join(path.read_text(encoding="utf-8") for path in Path(checks.__file__).parent.glob("*.py"))
+    folders = [Path(checks.__file__).parent, Path(backends.__file__).parent]
+    source = "".join(path.read_text(encoding="utf-8") for folder in folders for path in folder.glob("*.py"))
     found = re.findall(r"""["'](?:massmigration\.)?([EW]\d{3})["']""", source)
     ids = {f"massmigration.{number}" for number in found}
     assert len(ids) > 10

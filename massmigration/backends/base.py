@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from django.core.checks import CheckMessage
 from django.db import InterfaceError, OperationalError
 from django.utils.module_loading import import_string
 
@@ -34,12 +35,24 @@ class BaseBackend(ABC):
         params: The migration's ``backend_params``.
     """
 
-    has_workers: ClassVar[bool] = True
-    """Whether workers live elsewhere, so that a command only watches."""
+    supports_queue: ClassVar[bool] = True
+    """Does a queue call our tasks, so that lost ones are to be looked for? Else workers read the shard table."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take ``has_workers = False`` of older backends for "there is no queue" as well."""
+        super().__init_subclass__(**kwargs)
+        has_workers = vars(cls).get("has_workers")
+        if isinstance(has_workers, bool) and "supports_queue" not in vars(cls):
+            cls.supports_queue = has_workers
 
     def __init__(self, queue_name: str | None, params: dict[str, Any]) -> None:
         self.queue_name = queue_name
         self.params = params
+
+    @property
+    def has_workers(self) -> bool:
+        """Do workers elsewhere take all that is launched, so that a command only watches? A class attribute will do."""
+        return self.supports_queue
 
     @property
     def slice_seconds(self) -> float | None:
@@ -79,6 +92,10 @@ class BaseBackend(ABC):
             self.enqueue(RUN_SHARD, arguments, db_alias=db_alias, name=f"{shard_id} {launch_id}")
         return ""
 
+    def check(self) -> list[CheckMessage]:
+        """Return what ``manage.py check`` says about a site that uses this backend."""
+        return []
+
     def check_launch(self, db_alias: str, *, origin: str) -> None:  # noqa: B027 - most backends have no objection
         """Raise ConfigurationError if a launch from here cannot work.
 
@@ -115,9 +132,9 @@ def get_backend_path(migration: BaseMigration) -> str:
 
 
 def has_queue(migration: BaseMigration) -> bool:
-    """Return whether the migration's backend has workers elsewhere; False if there is no such backend."""
+    """Return whether the migration's backend has a queue; False if there is no such backend."""
     try:
-        return _get_class(migration).has_workers
+        return _get_class(migration).supports_queue
     except ConfigurationError:
         return False
 

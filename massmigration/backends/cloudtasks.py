@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from django.conf import settings
+from django.core import checks
 from django.db import transaction
 from django.urls import NoReverseMatch, reverse
 
@@ -17,6 +18,7 @@ from massmigration.backends import payloads
 from massmigration.backends.base import WATCH, BaseBackend
 from massmigration.backends.callers import is_emulated
 from massmigration.backends.cloudqueue import LONGEST_DELAY, SHARE_OF_DEADLINE, CloudQueue, make_task_name
+from massmigration.backends.requests import check_redirect, check_url
 from massmigration.conf import conf
 from massmigration.exceptions import BackendNotInstalled, ConfigurationError
 
@@ -63,6 +65,23 @@ class CloudTasksBackend(BaseBackend):
     def slice_seconds(self) -> float:
         """So much of the deadline that a batch which takes long ends before it, too."""
         return self.deadline * SHARE_OF_DEADLINE
+
+    def check(self) -> list[checks.CheckMessage]:
+        """Say what is missing (E010, E011), and what hinders tasks from arriving (W004 to W006)."""
+        until_then = "Until then migrations on CloudTasksBackend cannot be started."
+        messages: list[checks.CheckMessage] = []
+        try:
+            for fault in find_missing_settings():
+                messages.append(checks.Error(fault, hint=until_then, id="massmigration.E010"))
+            try:
+                path = get_task_path()
+            except ConfigurationError as error:
+                messages.append(checks.Error(str(error), hint=until_then, id="massmigration.E011"))
+            else:
+                messages += check_url(conf.task_url) if conf.task_url else check_redirect(path)
+        except ConfigurationError:  # check_settings reports it
+            pass
+        return messages
 
     def check_launch(self, db_alias: str, *, origin: str) -> None:
         """Refuse a launch while a setting or our URL is missing, or the queue is known to deliver nothing."""

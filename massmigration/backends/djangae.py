@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
+from django.core import checks
 from django.db import transaction
 from django.urls import NoReverseMatch, resolve, reverse
 from django.utils.module_loading import import_string
@@ -27,6 +28,7 @@ from massmigration.backends.cloudqueue import (
     CloudQueue,
     make_task_name,
 )
+from massmigration.backends.requests import check_redirect
 from massmigration.conf import conf
 from massmigration.databases.redaction import describe
 from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, ConfigurationError
@@ -109,6 +111,16 @@ class DjangaeBackend(BaseBackend):
         # Not left to defer(), which would wait as well, but what it raises after the commit is not in our words.
         send = partial(_send, task, json.dumps(arguments), options, timedelta(seconds=delay_seconds))
         transaction.on_commit(send, using=db_alias)
+
+    def check(self) -> list[checks.CheckMessage]:
+        """Say what is missing (E012), and what hinders tasks from arriving (W006, W008)."""
+        messages: list[checks.CheckMessage] = [
+            checks.Error(f"DjangaeBackend cannot be used. {fault.text}", hint=fault.hint, id="massmigration.E012")
+            for fault in find_setup_faults()
+        ]
+        messages += [checks.Warning(text, hint=hint, id="massmigration.W008") for text, hint in find_wrappings()]
+        path = get_handler_path()
+        return messages if path is None else [*messages, *check_redirect(path)]
 
     def check_launch(self, db_alias: str, *, origin: str) -> None:
         """Refuse what djangae would only tell with a traceback, and a queue that is known to deliver nothing."""

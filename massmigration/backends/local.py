@@ -29,7 +29,12 @@ class LocalBackend(BaseBackend):
     detached process, which outlives the request and the terminal.
     """
 
-    has_workers: ClassVar[bool] = False
+    supports_queue: ClassVar[bool] = False
+
+    @property
+    def has_workers(self) -> bool:
+        """No: a command works by itself, beside the detached process that a start from elsewhere has made."""
+        return False
 
     def enqueue(
         self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0, name: str = ""

@@ -4,14 +4,13 @@ from typing import Final
 
 from django.core import checks
 
-from massmigration.checks.clouds import check_cloud_tasks, check_djangae
+from massmigration.checks.backends import check_backends
 from massmigration.checks.files import check_migrations
 from massmigration.checks.site import check_pools, check_settings
 
 __all__ = [
     "TAG",
-    "check_cloud_tasks",
-    "check_djangae",
+    "check_backends",
     "check_migrations",
     "check_pools",
     "check_settings",
@@ -23,5 +22,5 @@ TAG: Final = "massmigration"
 
 def register_checks() -> None:
     """Register all checks under the tag ``massmigration``."""
-    for check in (check_settings, check_pools, check_migrations, check_cloud_tasks, check_djangae):
+    for check in (check_settings, check_pools, check_migrations, check_backends):
         checks.register(check, TAG)

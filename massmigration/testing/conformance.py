@@ -74,7 +74,7 @@ class BackendConformance(BackendHarness):
         """A task that comes too early is dropped, as its shard rests still."""
         plan, delay = self.prepare(), timedelta(seconds=1.5)
         not_before = timezone.now() + delay
-        if not self.get_backend().has_workers:
+        if not self.get_backend().supports_queue:
             MigrationShard.objects.using(self.db_alias).filter(pk=plan.pk).update(not_before=not_before)
         self.send(plan, delay_seconds=delay.total_seconds())
         self.wait_for_end()
@@ -110,7 +110,7 @@ class BackendConformance(BackendHarness):
     def test_deliveries_that_come_twice_late_and_in_any_order_change_nothing(self) -> None:
         """Each shard is sent again and again, at random moments, and once more in the end."""
         chance = random.Random(1)
-        left = 40 if self.get_backend().has_workers else 3
+        left = 40 if self.get_backend().supports_queue else 3
         api.start_migration(SLOW, self.db_alias, actor="conformance")
         while self.get_status(SLOW) in states.ACTIVE and left:
             self.send(chance.choice(self.get_shards()), delay_seconds=chance.choice([0, 0, 0.5, 1.5]))
@@ -120,7 +120,7 @@ class BackendConformance(BackendHarness):
         self.wait_for_end(SLOW)
         events = [event.action for event in api.get_events(SLOW, self.db_alias, limit=1000) if event.action != VISIT]
         assert sorted(events) == ["begin", "finish", "start"]
-        if self.get_backend().has_workers:
+        if self.get_backend().supports_queue:
             for shard in self.get_shards():
                 self.send(shard)
         self.be_quiet()
@@ -161,7 +161,7 @@ class BackendConformance(BackendHarness):
             record = api.start_migration(VISITS, self.db_alias, actor="conformance")
             self.be_quiet()
         assert self.get_status() == states.ENQUEUED, "the task was not lost"
-        if not self.get_backend().has_workers:
+        if not self.get_backend().supports_queue:
             api.recover_migration(VISITS, self.db_alias, actor="conformance")
             self.wait_for_end()
             return

@@ -121,7 +121,7 @@ class BackendHarness(TransactionTestCase):
     def send(self, shard: MigrationShard, *, delay_seconds: float = 0, name: str = "") -> None:
         """Hand a shard to the backend, in the way that the engine does."""
         backend = self.get_backend(shard.key)
-        if backend.has_workers:
+        if backend.supports_queue:
             arguments = {"shard_id": shard.pk, "db_alias": self.db_alias}
             backend.enqueue(RUN_SHARD, arguments, db_alias=self.db_alias, delay_seconds=delay_seconds, name=name)
             return
