@@ -99,7 +99,7 @@ def start_migration(
     enqueue: bool = True,
     seen: Seen | None = None,
 ) -> MigrationRecord:
-    """Make a new attempt and set it going; see ``massmigration.executor.start`` for the errors.
+    """Make a new attempt and launch it; see ``massmigration.executor.start`` for the errors.
 
     Returns:
         The record, with the status ``enqueued``.
@@ -118,7 +118,7 @@ def restart_migration(
     enqueue: bool = True,
     seen: Seen | None = None,
 ) -> MigrationRecord:
-    """Begin anew, from the first row, whatever was done before; errors as ``start_migration``."""
+    """Begin again from the first row, whatever was done before; errors as ``start_migration``."""
     author = _get_author(key, user, actor, origin)
     return executor.restart(get_definition(key, db_alias), db_alias, author, enqueue=enqueue, seen=seen)
 
@@ -132,7 +132,7 @@ def pause_migration(
     origin: str = "api",
     seen: Seen | None = None,
 ) -> MigrationRecord:
-    """Stop after the batch in hand; returns at once. Raises IllegalMove unless it is enqueued or running."""
+    """Stop after the current batch; returns at once. Raises IllegalMove unless it is enqueued or running."""
     return executor.pause(resolve(key, db_alias), db_alias, _get_author(key, user, actor, origin), seen=seen)
 
 
@@ -146,7 +146,7 @@ def resume_migration(
     enqueue: bool = True,
     seen: Seen | None = None,
 ) -> MigrationRecord:
-    """Go on from the cursors. Raises IllegalMove unless it is paused."""
+    """Continue where it stopped. Raises IllegalMove unless it is paused."""
     author = _get_author(key, user, actor, origin)
     return executor.resume(get_definition(key, db_alias), db_alias, author, enqueue=enqueue, seen=seen)
 
@@ -160,7 +160,7 @@ def cancel_migration(
     origin: str = "api",
     seen: Seen | None = None,
 ) -> MigrationRecord:
-    """Give the attempt up; what is migrated stays. Raises IllegalMove if there is none to give up."""
+    """Give the attempt up; migrated rows are kept. Raises IllegalMove if there is none to give up."""
     return executor.cancel(resolve(key, db_alias), db_alias, _get_author(key, user, actor, origin), seen=seen)
 
 
@@ -174,7 +174,7 @@ def retry_migration(
     enqueue: bool = True,
     seen: Seen | None = None,
 ) -> MigrationRecord:
-    """Try what failed again, then go on from the cursors. Raises IllegalMove unless it is failed."""
+    """Try again what failed, then continue where it stopped. Raises IllegalMove unless it is failed."""
     author = _get_author(key, user, actor, origin)
     return executor.retry(get_definition(key, db_alias), db_alias, author, enqueue=enqueue, seen=seen)
 
@@ -207,18 +207,18 @@ def accept_failures(
     enqueue: bool = True,
     seen: Seen | None = None,
 ) -> Acceptance:
-    """Take objects that failed as they are; when none is open any more, a failed run goes on to its end.
+    """Skip objects that failed; when no failure is open any more, a failed run continues.
 
     Args:
         key: The migration.
         db_alias: The database.
         reason: Why; the event keeps it.
-        failures: Failures, their primary keys, or how only one of these begins; None for all that are open.
-        until: Only those that had failed by then.
+        failures: Failures, their primary keys, or unambiguous prefixes of these; None for all that are open.
+        until: Only those that failed no later.
         user: The Django user who does it.
         actor: A name, for the event.
         origin: From where, for the event.
-        enqueue: Whether to launch the backend if the run goes on.
+        enqueue: Whether to launch the backend if the run continues.
         seen: What the person has seen of the record; another state is refused.
 
     Raises:

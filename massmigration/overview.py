@@ -30,7 +30,7 @@ Key = Reference
 
 
 def get_all_migrations() -> list[BaseMigration]:
-    """Return every migration whose file works, dependencies first; the instances are the caller's own."""
+    """Return every migration whose file works, dependencies first; each call returns new instances."""
     loader = get_loader()
     ordered = [key for key in loader.graph.order() if key in loader.migrations]
     found = []
@@ -41,7 +41,7 @@ def get_all_migrations() -> list[BaseMigration]:
 
 
 def get_migration(key: Key) -> BaseMigration:
-    """Return a migration, an instance of the caller's own.
+    """Return a migration, a new instance.
 
     Raises:
         MigrationNotFound: There is no such file.
@@ -61,7 +61,7 @@ def resolve(key: Key, db_alias: str) -> str:
 
 
 def get_definition(key: Key, db_alias: str) -> BaseMigration:
-    """Return the migration that is to be run on a database, an instance of the caller's own.
+    """Return the migration to be run on a database, a new instance.
 
     Raises:
         MigrationNotFound: There is neither a file nor a record, or there is a record whose file is gone.
@@ -287,7 +287,7 @@ def migration_is_applied(key: Key, db_alias: str = DEFAULT_DB_ALIAS) -> bool:
     """Return whether a migration is applied on this database, and not merely begun; one query.
 
     Raises:
-        MigrationNotFound: There is neither a file nor a record, so that a typo is not taken for "not applied yet".
+        MigrationNotFound: There is neither a file nor a record, so that a typo does not count as "not applied yet".
     """
     record = get_record(key, db_alias)
     return record is not None and record.status == states.APPLIED

@@ -1,4 +1,4 @@
-"""The functions that queues call by name, with JSON arguments only; harmless if they are called twice, or late."""
+"""The functions that queues call by name, with JSON arguments only; calling them twice or late does no harm."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from massmigration.watch import enqueue_watch, find_lost, get_rest, is_supersede
 logger = logging.getLogger("massmigration")
 
 CLOCK_MARGIN_SECONDS: Final = 0.5
-"""So far the clocks of two machines may be apart."""
+"""How much the clocks of two machines may differ."""
 
 
 def run_shard(shard_id: str, db_alias: str) -> None:
@@ -51,29 +51,29 @@ def run_shard(shard_id: str, db_alias: str) -> None:
     if not is_claimable(shard) or not _is_workable(shard, migration, db_alias):
         return
     if not claim(shard, migration, db_alias, make_worker_name()):
-        return  # another delivery works on it; whatever becomes of that one, the watch goes on
+        return  # another delivery works on it; the watch continues whatever happens to that one
     try:
         attempt = recorder.get_attempt(shard.attempt_uuid, db_alias)
         if attempt is not None and is_unwatched(attempt):
             enqueue_watch(backend, shard.key, db_alias, attempt)
         if attempt is not None and not versions.is_current(attempt):  # since a moment ago
-            _tell_version(shard, db_alias)
+            _log_other_version(shard, db_alias)
             release(shard, db_alias, waiting_for=versions.WAITS)
             return
         outcome = slices.Slice(shard, migration, db_alias, seconds=backend.slice_seconds).run()
     except Exception:
-        give_back(shard, db_alias)  # the task is delivered again, and shall not find its own lease
+        give_back(shard, db_alias)  # the task is delivered again, and must not meet its own lease
         raise
     for next_shard in _find_next(shard, migration, db_alias, outcome):
-        # By the visit before it, too: a queue goes on refusing the name of a task that was turned away.
+        # Named after the visit before it as well: a queue keeps refusing the name of a task that was turned away.
         _enqueue(backend, next_shard, db_alias, f"after {shard.pk} {shard.fence}")
 
 
 def _is_workable(shard: MigrationShard, migration: BaseMigration, db_alias: str) -> bool:
     """Return whether this process has the version of the file that the run is worked with, and it fits the shards.
 
-    If it is another version, the shard is left to the watch, which knows the one that serves: were it enqueued from
-    here, it would come back here.
+    If it is another version, the shard is left to the watch, which knows the version that serves: a task that is
+    enqueued from here would come back here.
     """
     attempt = recorder.get_attempt(shard.attempt_uuid, db_alias)
     if attempt is None:
@@ -83,14 +83,14 @@ def _is_workable(shard: MigrationShard, migration: BaseMigration, db_alias: str)
         if not attempt.source_hash:
             run_write(db_alias, lambda: versions.adopt(attempt.uuid, db_alias, author, versions.WORKER))
         return versions.ensure_fit(migration, db_alias, attempt, author)
-    _tell_version(shard, db_alias)
+    _log_other_version(shard, db_alias)
     run_write(db_alias, lambda: recorder.ShardRecorder(db_alias).record_waiting(shard, versions.WAITS))
     if is_unwatched(attempt):
         enqueue_watch(get_backend(migration), shard.key, db_alias, attempt)
     return False
 
 
-def _tell_version(shard: MigrationShard, db_alias: str) -> None:
+def _log_other_version(shard: MigrationShard, db_alias: str) -> None:
     logger.warning(
         "%s: this worker has another version of the file than the run is worked with, so shard %s waits for the next "
         "watch",
@@ -106,8 +106,8 @@ def watch(key: str, db_alias: str, attempt: str, due_at: str = "") -> None:
     Args:
         key: The migration's key.
         db_alias: The database.
-        attempt: The attempt's UUID; the record may have another one by now, or be at rest.
-        due_at: When this look was to be, in ISO format: it tells it from others of the same run.
+        attempt: The attempt's UUID; the record may have another one by now, or have stopped.
+        due_at: When this look was due, in ISO format: it distinguishes the looks at one run.
     """
     attempt_uuid, now = uuid.UUID(attempt), timezone.now()
     if not is_wanted(key, db_alias, attempt_uuid):
@@ -120,7 +120,7 @@ def watch(key: str, db_alias: str, attempt: str, due_at: str = "") -> None:
     record = recorder.get_record(key, db_alias)
     launched_at = record.moved_at if record else now
     rest = get_rest(db_alias, attempt_uuid, launched_at) if migration is None else None
-    # First of all: who is killed in what follows has seen to it that somebody else looks.
+    # First of all, so that another look follows if this process is killed.
     if not enqueue_watch(backend, key, db_alias, stored, seconds=rest) or migration is None:
         return
     author = Author("watch task", "worker", sender=type(migration))
@@ -147,7 +147,7 @@ def watch(key: str, db_alias: str, attempt: str, due_at: str = "") -> None:
 
 
 def _make_nameless(key: str, backend: str) -> BaseMigration:
-    """Return what stands for a definition that is missing: it runs where the attempt was started."""
+    """Return a stand-in for a definition that is missing: it runs where the attempt was started."""
     definition = type("Migration", (BaseMigration,), {"backend": backend or None})
     nameless: BaseMigration = definition(*key.split(":"))
     return nameless
@@ -164,7 +164,7 @@ def _load(key: str, db_alias: str, attempt_uuid: uuid.UUID) -> BaseMigration | N
 
 
 def _find_next(shard: MigrationShard, migration: BaseMigration, db_alias: str, outcome: str) -> list[MigrationShard]:
-    """Return the shards that nobody but the worker of this one can enqueue now."""
+    """Return the shards that only the worker of this one can enqueue now."""
     if not is_wanted(shard.key, db_alias, shard.attempt_uuid):
         return []
     if outcome in (slices.TIME_UP, slices.RESTING):
@@ -183,17 +183,17 @@ def _find_next(shard: MigrationShard, migration: BaseMigration, db_alias: str, o
     if ready[0].kind == MigrationShard.FINISH:
         return ready
     if get_max_workers(migration, db_alias) is None:
-        return []  # all of them have tasks of their own,
-    # as those have that rest; but others were turned away, or wait for a place.
+        return []  # each of them has a task
+    # So do those that rest; others were turned away, or wait until there is room for one more worker.
     return take_free_places(list(filter(is_claimable, ready)), shards, migration, db_alias)
 
 
 def _enqueue(backend: BaseBackend, shard: MigrationShard, db_alias: str, visit: str = "") -> None:
     rest, now = 0.0, timezone.now()
     if shard.not_before is not None and not clock.is_ahead(shard.enqueued_at, now):
-        # With a margin, because nobody would enqueue a task again that came too early.
+        # With a margin, because a task that comes too early is not enqueued again.
         rest = (shard.not_before - now).total_seconds() + CLOCK_MARGIN_SECONDS
     arguments = {"shard_id": shard.pk, "db_alias": db_alias}
-    # A fence is one visit's: whoever enqueues the shard again after the same visit means the same task.
+    # A fence belongs to one visit: enqueuing the shard again after the same visit means the same task.
     name = f"{shard.pk} {shard.fence} {shard.enqueued_at} {visit}"
     backend.enqueue(RUN_SHARD, arguments, db_alias=db_alias, delay_seconds=max(0.0, rest), name=name)

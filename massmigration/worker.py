@@ -52,7 +52,7 @@ def work(
     on_progress: Callable[[], None] = lambda: None,
     adopts: bool = True,
 ) -> None:
-    """Work off the shards of an attempt in this process, until it ends or this process is to stop.
+    """Work off the shards of an attempt in this process, until it ends or this process has to stop.
 
     Args:
         migration: The definition.
@@ -95,7 +95,7 @@ def work(
             )
             connections[db_alias].close()
         if shard is None or failing_since is not None:
-            time.sleep(poll_seconds * random.uniform(0.5, 1.5))  # or all workers would want the same at the same time
+            time.sleep(poll_seconds * random.uniform(0.5, 1.5))  # or all workers would try at the same time
             poll_seconds = min(poll_seconds * 1.5, LONGEST_POLL_SECONDS, max(conf.lease_seconds / 5, 0.05))
 
 
@@ -106,7 +106,7 @@ def _claim_next(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID
     has_open_range = any(shard.kind == MigrationShard.RANGE and shard.status != MigrationShard.DONE for shard in shards)
     worked = [shard for shard in shards if shard.last_progress_at is not None]
     pattern = max(worked, key=lambda shard: shard.last_progress_at or shard.created_at, default=None)
-    # Where a claim that another forestalls costs seconds, workers that begin together do not want the same shard.
+    # Where a claim that another worker wins costs seconds, workers that start together try different shards.
     in_turn = random.sample(shards, len(shards)) if get_database(db_alias).reads_block_writes else shards
     for shard in in_turn:
         if shard.kind == MigrationShard.FINISH and has_open_range:
@@ -131,12 +131,12 @@ def _take(
 ) -> bool:
     try:
         return claim(shard, migration, db_alias, worker, pattern)
-    except DatabaseLocked:  # by an operation that takes long, most likely: the next round looks again
+    except DatabaseLocked:  # most likely by a long operation: the next round looks again
         return False
 
 
 def works_elsewhere(migration: BaseMigration) -> bool:
-    """Return whether the backend has its own workers, so that a command only starts and watches."""
+    """Return whether the backend has workers elsewhere, so that a command only starts and watches."""
     return get_backend(migration).has_workers
 
 

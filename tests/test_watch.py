@@ -551,7 +551,7 @@ def test_a_recovery_while_the_queue_is_down_leaves_the_run_to_the_next_one(begin
 
     with monkeypatch.context() as patch:
         patch.setattr(ListBackend, "enqueue", refuse)
-        with pytest.raises(BackendUnreachable, match="Recover it when the cause is mended"):
+        with pytest.raises(BackendUnreachable, match="Recover it when the problem is fixed"):
             executor.recover(api.get_migration(KEY), db_alias, AUTHOR)
     assert api.get_progress(KEY, db_alias).status == states.RUNNING
     executor.recover(api.get_migration(KEY), db_alias, AUTHOR)

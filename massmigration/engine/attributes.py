@@ -1,4 +1,4 @@
-"""What the attributes of a definition may be, as a table; a value that cannot work is refused at the start."""
+"""What the attributes of a definition may be, as a table; a value that cannot work is refused before the start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operation leaves besides its object: callbacks for after the commit, and writes of its own."""
+"""What an operation does besides changing its object: callbacks for after the commit, and direct writes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class HeldCallbacks:
                 raise TypeError("on_commit()'s callback must be a callable.")
             if is_inside:
                 register(func, robust)
-            elif connection.in_atomic_block:  # the author's own: what is rolled back there is dropped
+            elif connection.in_atomic_block:  # opened by the author: what is rolled back there is dropped
                 register(lambda: self._held.append((func, robust)))
             else:
                 self._held.append((func, robust))
@@ -77,7 +77,7 @@ class WritesByItself(Exception):
 
 
 class Traces:
-    """Tells whether an object's operation has written by itself in the transaction of its batch.
+    """Finds out whether an object's operation has written to the database by itself.
 
     Args:
         alias: The database that the operation writes to.
@@ -93,10 +93,10 @@ class Traces:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Look at the statements of the block.
+        """Watch the statements of the block.
 
         Raises:
-            WritesByItself: One would have written, and was not sent; whatever the author's code made of that.
+            WritesByItself: One would have written, and was not sent; also if the author's code caught the error.
         """
         try:
             with self._connection.execute_wrapper(self._look):

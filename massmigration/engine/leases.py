@@ -83,16 +83,16 @@ def claim(
         migration: The definition.
         db_alias: The database.
         worker: Name of the worker.
-        pattern: A shard whose batch size and rate a fresh one begins with.
+        pattern: A shard that gives a new one its first batch size and rate.
 
     Raises:
-        DatabaseLocked: Others kept writing, so that nobody knows.
+        DatabaseLocked: Others kept writing, so that it is unknown.
     """
     bound, database = get_max_workers(migration, db_alias), get_database(db_alias)
     database.read_clock()
 
     def take() -> MigrationShard | None:
-        taken = copy.copy(shard)  # if this is rolled back and repeated, it has to begin with what was read
+        taken = copy.copy(shard)  # if this is rolled back and repeated, it has to start from what was read
         is_taken = recorder.ShardRecorder(db_alias).claim(taken, worker, conf.lease_seconds, bound, pattern)
         return taken if is_taken else None
 
@@ -108,7 +108,7 @@ def _take_unless_moved(
 ) -> MigrationShard | None:
     """Take a shard where each worker that reads it in a transaction keeps the others from writing it.
 
-    So each try begins with a look that locks nothing, and a worker that comes late leaves it at that.
+    So each try begins with a read that locks nothing, after which a worker that comes too late stops.
     """
     delay, deadline = SHORTEST_CLAIM_DELAY, time.monotonic() + LOCK_PATIENCE_SECONDS
     while time.monotonic() < deadline:
@@ -134,14 +134,14 @@ def release(
     rests: int | None = None,
     is_loss: bool = False,
 ) -> None:
-    """Hand a shard back, so that any worker may go on from its cursor.
+    """Hand a shard back, so that any worker may continue after its cursor.
 
     Args:
         shard: As this worker holds it.
         db_alias: The database.
-        rest_seconds: For how long nobody shall take it.
+        rest_seconds: How long no worker may take it.
         waiting_for: Why it rests.
-        rests: How often it has rested in a row for trouble that passes; None: as often as before.
+        rests: How often it has rested in a row after transient errors; None: as often as before.
         is_loss: Whether this worker counts as lost.
     """
     try:
@@ -179,7 +179,7 @@ def give_back(shard: MigrationShard, db_alias: str) -> None:
 
 
 class Heartbeat:
-    """Renews a lease from a thread of its own, on a connection of its own, while an operation takes long.
+    """Renews a lease during a long operation, in a separate thread with its own connection.
 
     Args:
         shard: As the worker holds it.
@@ -189,7 +189,7 @@ class Heartbeat:
 
     def __init__(self, shard: MigrationShard, db_alias: str, has_hung: Callable[[], bool] = lambda: False) -> None:
         self._has_hung = has_hung
-        self._shard = shard  # its worker notes there what each batch has renewed
+        self._shard = shard  # its worker writes there what each batch has renewed
         self._shard_id, self._fence, self._alias = shard.pk, shard.fence, db_alias
         self._lease_seconds = conf.lease_seconds
         self._recorder = recorder.ShardRecorder(db_alias)

@@ -1,4 +1,4 @@
-"""What the methods that authors write have to be; one that would be called in vain is refused."""
+"""What the methods that authors write have to look like; one whose call would do nothing is refused."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def find_method_faults(migration: BaseMigration, methods: Sequence[Method]) -> I
 
 
 def check_result(result: object, name: str, migration: BaseMigration) -> None:
-    """Raise InvalidDefinition if what a method returned shows that nothing of it was done.
+    """Raise InvalidDefinition if what a method returned shows that it has done nothing.
 
-    A plain function may return the coroutine or the generator of another one, which nobody looks at.
+    A plain function may return the coroutine or the generator of another one, which would never run.
 
     Args:
         result: What it returned.
@@ -60,7 +60,7 @@ def check_result(result: object, name: str, migration: BaseMigration) -> None:
 
 
 def call(migration: BaseMigration, name: str, *arguments: Any) -> None:
-    """Call a method that does something and returns nothing of use.
+    """Call a method whose result is not used.
 
     Args:
         migration: The definition.
@@ -68,7 +68,7 @@ def call(migration: BaseMigration, name: str, *arguments: Any) -> None:
         *arguments: What it is called with.
 
     Raises:
-        InvalidDefinition: What it returned shows that nothing of it was done.
+        InvalidDefinition: What it returned shows that it has done nothing.
         BaseException: Whatever it raises.
     """
     check_result(getattr(migration, name)(*arguments), name, migration)
@@ -117,9 +117,9 @@ def _find_fault(function: Any, method: Method) -> str:
         return "contains yield, but nothing asks for what it yields, so it would do nothing. Write it without yield."
     try:
         signature, outermost = inspect.signature(function), inspect.signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):  # of what is written in C nothing is known
+    except (TypeError, ValueError):  # of functions written in C
         return ""
-    # A decorator may hand on other arguments than it is given, so its own have to be wrong, too.
+    # A decorator may pass other arguments on than it is given, so its own have to be wrong too.
     if any(_takes(one, len(row)) for one in (signature, outermost) for row in method.arguments):
         return ""
     calls = " or ".join(f"{method.name}({', '.join(row)})" for row in method.arguments)

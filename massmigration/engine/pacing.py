@@ -7,7 +7,7 @@ from typing import Final
 FIRST_SIZE: Final = 100
 LARGEST_SIZE: Final = 20_000
 LARGEST_LOADED: Final = 5_000
-"""For batches of loaded objects: larger ones take memory, and are no quicker (benchmarks/README.md)."""
+"""For batches of loaded objects: larger ones take memory, and are no faster (benchmarks/README.md)."""
 LARGEST_WINDOW: Final = 100_000
 GROWTH: Final = 1.25
 QUICK_GROWTH: Final = 2.0

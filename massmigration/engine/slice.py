@@ -1,4 +1,4 @@
-"""One visit of a worker to a shard: many batches, until the range, the time, or the permission ends."""
+"""One visit of a worker to a shard: many batches, until the range or the time is over or the run is stopped."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BROKEN_OFF: Final = "broken_off"
 """The visit ended with an error that its caller deals with: for the log only, nothing returns it."""
 
 SHORTEST_REST_SECONDS: Final = 0.1
-"""A shard that asks for no time at all would keep a worker spinning."""
+"""The shortest rest, so that a shard that asks for none does not keep a worker spinning."""
 
 
 class Slice:
@@ -52,10 +52,10 @@ class Slice:
 
     Args:
         shard: The shard, claimed by this worker.
-        migration: The definition; the visit has an instance of its own, which no other thread sees.
+        migration: The definition; the visit makes a new instance, which no other thread sees.
         db_alias: The database.
         seconds: How long the visit may take; None: as long as the setting says.
-        should_stop: Asked between batches and objects: whether the process is to end.
+        should_stop: Asked between batches and objects: whether the process has to end.
         on_batch: Called after each batch.
     """
 
@@ -96,11 +96,11 @@ class Slice:
         return outcome
 
     def _leave(self) -> None:
-        """Hand the shard back because the process is told to end in the middle of a call, as by SystemExit.
+        """Hand the shard back because the process has to end in the middle of a call, as by SystemExit.
 
-        That may be the author's code or somebody outside, so it counts as a worker that was lost, and blames nothing.
+        It may come from the author's code or from a signal, so it counts as a lost worker, and no object is blamed.
         """
-        with suppress(Exception):  # else the lease runs out, and is counted by the one who takes it over
+        with suppress(Exception):  # else the lease expires, and the worker that takes the shard over counts it
             connections[self.db_alias].close_if_unusable_or_obsolete()
             release(self.shard, self.db_alias, is_loss=True)
 
@@ -238,7 +238,7 @@ class Slice:
 
         try:
             run_write(self.db_alias, write)
-        except (FenceLost, Stopped):  # paused, cancelled or failed already: whoever goes on meets the object again
+        except (FenceLost, Stopped):  # paused, cancelled or failed already: the object is met again later
             release(self.shard, self.db_alias)
             return LOST
         except Rest:

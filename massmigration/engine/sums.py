@@ -1,4 +1,4 @@
-"""What the shards of an attempt add up to: read from them, or, where a run is over, added up by the database."""
+"""What the shards of an attempt add up to: read from them, or added up by the database once the run is over."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ShardSums:
         has_plan: Whether the ranges are known.
         last_progress_at: When a batch was done last.
         live: The shards that workers hold now.
-        shards: All of them, while the run is active; nothing else is to be known of the others.
+        shards: All of them, while the run is active.
     """
 
     ranges: int = 0
@@ -73,7 +73,7 @@ def query_sums(
 
     Args:
         attempt_uuids: The attempts.
-        active: Those among them that are worked on, whose shards are all read: one has to look at their clocks.
+        active: Those of them that are worked on, whose shards are all read for their leases.
         db_alias: The database.
     """
     rows = MigrationShard.objects.using(db_alias).filter(attempt_uuid__in=attempt_uuids)

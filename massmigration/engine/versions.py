@@ -1,10 +1,10 @@
-"""Which version of a migration's file an attempt is worked with, so that old code does not go on after a deploy.
+"""Which version of a migration's file an attempt is worked with, so that old code stops after a deploy.
 
 The attempt names one version, by the hash of its text. A person's start, resume, retry or recovery names the one that
 person's process has imported; so does a local worker process when it starts, and the watch of a run on a queue. All
-other workers only compare: whose version is another leaves the shards alone. A version that was replaced does not come
-back by itself while the one in its place is at work, or two versions that serve at the same time would take the run
-from each other for ever.
+other workers only compare: one with another version leaves the shards alone. A version that was replaced does not come
+back by itself while its successor is at work, or two versions that serve at the same time would take the run from each
+other forever.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from massmigration.recorder import Author
 logger = logging.getLogger("massmigration")
 
 WAITS: Final = "a worker with the current version of its file"
-"""What a shard waits for that a worker with another version left alone."""
+"""What a shard waits for that a worker with another version has left alone."""
 
 PERSON: Final = "person"
 WORKER: Final = "worker"
 """Who replaced a version: one that a person replaced comes back only if a person wants it."""
 
 RETURN_ROUNDS: Final = 3
-"""After so many rounds of the watch without any work done a version that another worker replaced may come back."""
+"""After this number of rounds of the watch without any progress a version that a worker replaced may come back."""
 
 
 def get_own_hash(key: str) -> str:
@@ -48,7 +48,7 @@ def get_own_hash(key: str) -> str:
 
 
 def is_current(attempt: MigrationAttempt) -> bool:
-    """Return whether this process has the version that the attempt is worked with, as far as anybody knows."""
+    """Return whether this process has the version that the attempt is worked with, as far as known."""
     own = get_own_hash(attempt.key)
     return not own or attempt.source_hash in ("", own)
 
@@ -63,7 +63,7 @@ def adopt(attempt_uuid: uuid.UUID, db_alias: str, author: Author, by: str = PERS
         by: ``PERSON`` or ``WORKER``.
 
     Returns:
-        Whether it is so; False if another process was quicker. To be called in a write transaction.
+        Whether it is so; False if another process was faster. To be called in a write transaction.
     """
     attempt = recorder.get_attempt(attempt_uuid, db_alias)
     own = get_own_hash(attempt.key) if attempt is not None else ""
@@ -132,8 +132,8 @@ def ensure_fit(migration: BaseMigration, db_alias: str, attempt: MigrationAttemp
         author: The worker.
 
     Returns:
-        Whether its shards can be worked. An error of the author's own ``get_queryset()`` is left to the visit, which
-        tells it better.
+        Whether its shards can be worked. An error of the author's ``get_queryset()`` is left to the visit, which
+        reports it better.
     """
     try:
         check_fits(migration, db_alias, attempt)
@@ -166,7 +166,7 @@ class Admission:
     Args:
         migration: The definition.
         db_alias: The database.
-        adopts: Whether the process has just started, so that its version is the one to work with.
+        adopts: Whether the process has just started, so that its version becomes the one to work with.
     """
 
     def __init__(self, migration: BaseMigration, db_alias: str, *, adopts: bool) -> None:
@@ -175,7 +175,7 @@ class Admission:
         self._fits_for: object = ...  # what was compared already; the definition stays as it is
 
     def ask(self, attempt_uuid: uuid.UUID) -> bool:
-        """Return whether the process may go on; False if the attempt is gone, or was just failed as it does not fit.
+        """Return whether the process may continue; False if the attempt is gone, or was just failed as it does not fit.
 
         Raises:
             VersionReplaced: The attempt is worked with another version of the file.

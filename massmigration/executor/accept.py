@@ -1,4 +1,4 @@
-"""What a person takes as it is: open failures are closed with a reason, and a run that waited for that goes on."""
+"""Accept: failed objects are skipped for a reason, and a run that only waited for that continues."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from massmigration.engine.fitting import check_fits
 from massmigration.engine.kinds import get_kind
 from massmigration.exceptions import AcceptRefused
 from massmigration.executor.launch import launch_after_commit
+from massmigration.executor.moves import get_legal, get_moved
+from massmigration.executor.naming import find_failures
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
 from massmigration.recorder import Author, FailureFilter, Seen
 from massmigration.recorder.acceptances import (
@@ -27,11 +29,8 @@ from massmigration.recorder.acceptances import (
 )
 from massmigration.recorder.failures import ACCEPTABLE, OPEN, get_failures, select_failures
 
-ID_LENGTH: Final = 32
-"""Characters of a failure's whole primary key."""
-
 OBJECT_REASONS: Final = (states.FAILURES_OPEN, states.MAX_FAILURES, states.OPERATION_ERROR)
-"""Why a run may have failed that goes on by itself once no failure is open; what else fails it needs a retry."""
+"""Why a run may have failed that continues by itself once no failure is open; else it needs a retry."""
 
 
 class Acceptance(NamedTuple):
@@ -41,7 +40,7 @@ class Acceptance(NamedTuple):
         record: As it is now.
         accepted_count: How many failures were accepted.
         open_count: How many are open still.
-        goes_on: Whether the run, which had failed, goes on to its end.
+        goes_on: Whether the run, which had failed, continues.
     """
 
     record: MigrationRecord
@@ -61,15 +60,15 @@ def accept(
     seen: Seen | None = None,
     enqueue: bool = True,
 ) -> Acceptance:
-    """Close open failures whose objects stay as they are; if none is left, let a failed run go on.
+    """Skip objects that failed: close their failures, and let a failed run continue if none is left.
 
     Args:
         migration: The definition.
         db_alias: The database.
         author: Who does it.
         reason: Why, in a person's words; the event keeps it.
-        failure_ids: Primary keys of failures, or how only one of them begins; None for all that are open.
-        until: Only those that had failed by then.
+        failure_ids: Primary keys of failures, or unambiguous prefixes of them; None for all that are open.
+        until: Only those that failed no later.
         seen: What the person has seen of the record; another state is refused.
         enqueue: Whether to launch the backend; a command that works by itself does not.
 
@@ -80,11 +79,11 @@ def accept(
         IllegalMove: The status does not allow it.
         InvalidDefinition: The attempt was planned for something else than the definition does now.
         AcceptRefused: There is no reason, or the failures named are not open, or are not those of an object.
-        ConfigurationError: The run would go on, but the backend cannot run it from here.
+        ConfigurationError: The run would continue, but the backend cannot run it from here.
         BackendUnreachable: The backend did not take it; the record is FAILED and can be retried.
     """
     check_database(migration, db_alias)
-    record = _require_record(recorder.get_record(migration.key, db_alias), migration.key, db_alias)
+    record = get_legal(migration.key, db_alias, "accept", None)
     if not reason.strip():
         raise AcceptRefused(
             f"Failures of {migration.key} are accepted for a reason only, which the events keep. Give one.",
@@ -94,13 +93,13 @@ def accept(
     attempt = recorder.get_attempt(record.attempt_uuid, db_alias)
     if attempt is not None:
         check_fits(migration, db_alias, attempt)
-    ids = None if failure_ids is None else _find_failures(record, failure_ids, db_alias)
+    ids = None if failure_ids is None else find_failures(record, failure_ids, db_alias)
     wanted = ACCEPTABLE._replace(ids=ids, until=until)
     accept_part = _Part(migration, db_alias, author, reason.strip(), record, wanted, seen, enqueue=enqueue)
     accepted_count = 0
     while True:
         done = run_write(db_alias, accept_part)
-        accept_part.seen = None  # what follows is one action still
+        accept_part.seen = None  # the next parts belong to the same action
         accepted_count += done.accepted_count
         if done.is_last:
             break
@@ -109,8 +108,7 @@ def accept(
         make_finish_if_due(migration, db_alias, record.attempt_uuid)
         if enqueue:
             launch_after_commit(migration, db_alias, record.attempt_uuid, author)
-    record = _require_record(recorder.get_record(migration.key, db_alias), migration.key, db_alias, is_legal=True)
-    return Acceptance(record, accepted_count, done.open_count, done.goes_on)
+    return Acceptance(get_moved(migration.key, db_alias, "accept"), accepted_count, done.open_count, done.goes_on)
 
 
 class _Done(NamedTuple):
@@ -141,16 +139,15 @@ class _Part:
     def __call__(self) -> _Done:
         """Read all that is needed first: not every database finds what was written in the same transaction."""
         key = self.migration.key
-        record = _require_record(lock_record(key, self.db_alias), key, self.db_alias)
-        if record.attempt_uuid != self.attempt_uuid:
-            raise recorder.refuse(key, self.db_alias, "accept", record.status)
+        record = lock_record(key, self.db_alias)
+        status = record.status if record is not None else states.NOT_RUN
+        if record is None or not states.is_legal("accept", status) or record.attempt_uuid != self.attempt_uuid:
+            raise recorder.refuse(key, self.db_alias, "accept", status)
         recorder.check_seen(record, self.seen, key, self.db_alias, "accept")
         shards = recorder.get_shards(self.attempt_uuid, self.db_alias)
         limit = get_database(self.db_alias).write_limit
         if limit is not None:
-            return self._accept_part(
-                record, shards, limit // 2
-            )  # each failure may bring a shard that is written as well
+            return self._accept_part(record, shards, limit // 2)  # with each failure a shard may be written as well
         chosen = select_failures(self.attempt_uuid, self.db_alias, self.wanted)
         passed = self._pass_by(list(chosen.filter(is_passed=False).defer("traceback")), shards)
         count = mark_selected_accepted(self.attempt_uuid, self.db_alias, self.wanted)
@@ -171,12 +168,12 @@ class _Part:
 
     def _end(self, count: int, shards: Sequence[MigrationShard], passed: set[str], *, goes_on: bool) -> None:
         if count:
-            self._tell(count)
+            self._record_event(count)
         if goes_on:
             self._proceed([shard for shard in shards if shard.pk not in passed])
 
     def _pass_by(self, failures: Sequence[MigrationFailure], shards: Sequence[MigrationShard]) -> set[str]:
-        """Put the cursors behind objects that stopped the run, and return the shards' keys."""
+        """Move the cursors past the objects that stopped the run, and return the shards' keys."""
         by_id = {shard.pk: shard for shard in shards if shard.status == MigrationShard.FAILED}
         passed = set()
         for failure in failures:
@@ -193,7 +190,7 @@ class _Part:
             passed.add(shard.pk)
         return passed
 
-    def _tell(self, count: int) -> None:
+    def _record_event(self, count: int) -> None:
         objects = f"{count:,} object{'' if count == 1 else 's'}"
         recorder.add_event(
             self.migration.key,
@@ -218,58 +215,13 @@ class _Part:
 def _is_settled(
     record: MigrationRecord, has_accepted: bool, shards: Sequence[MigrationShard], passed: set[str]
 ) -> bool:
-    """Return whether nothing but open failures kept a failed run from its end, now that none is open."""
+    """Return whether only open failures kept a failed run from continuing, now that none is open."""
     if record.status != states.FAILED or record.reason not in OBJECT_REASONS:
         return False
-    if record.reason == states.FAILURES_OPEN:  # also where an accept in parts was broken off before its end
+    if record.reason == states.FAILURES_OPEN:  # also where an accept in parts was interrupted
         return True
     if record.reason == states.OPERATION_ERROR and any(
         shard.status == MigrationShard.FAILED and shard.pk not in passed for shard in shards
     ):
-        return False  # a worker has failed for something that is no object's fault
+        return False  # a worker has failed at something else than an object
     return has_accepted
-
-
-def _require_record(
-    record: MigrationRecord | None, key: str, db_alias: str, *, is_legal: bool = False
-) -> MigrationRecord:
-    status = record.status if record is not None else states.NOT_RUN
-    if record is None or not (is_legal or states.is_legal("accept", status)):
-        raise recorder.refuse(key, db_alias, "accept", status)
-    return record
-
-
-def _find_failures(record: MigrationRecord, names: Collection[str], db_alias: str) -> set[str]:
-    """Return the primary keys of the failures that are meant, or raise AcceptRefused."""
-    whole = {name for name in names if len(name) == ID_LENGTH}
-    found: list[MigrationFailure] = []
-    has_free_filters = get_database(db_alias).has_free_filters
-    if not has_free_filters:
-        found = recorder.get_failures(record.attempt_uuid, db_alias)
-    elif whole:
-        found = recorder.get_failures(record.attempt_uuid, db_alias, FailureFilter(ids=whole), with_tracebacks=False)
-    rows = select_failures(record.attempt_uuid, db_alias).defer("traceback")
-    for name in set(names) - whole if has_free_filters else ():
-        found += rows.filter(pk__startswith=name)[:2]
-    return {_find_failure(record, found, name, db_alias).pk for name in names}
-
-
-def _find_failure(
-    record: MigrationRecord, failures: Sequence[MigrationFailure], name: str, db_alias: str
-) -> MigrationFailure:
-    found = [failure for failure in failures if name and failure.pk.startswith(name)]
-    problem = ""
-    if not found:
-        problem = f"has no failure '{name}' in its attempt on database '{db_alias}'. List them, and name one of those."
-    elif len(found) > 1:
-        problem = f"has {len(found)} failures that begin with '{name}'. Write more of the one that is meant."
-    elif found[0].status != MigrationFailure.OPEN:
-        problem = f"has no open failure '{name}': it was {found[0].status} already. Leave it out."
-    elif found[0].object_key is None:
-        problem = (
-            f"failed as a whole, not at an object, so failure '{name}' cannot be accepted. Fix the problem and retry, "
-            "or mark the migration as applied."
-        )
-    if problem:
-        raise AcceptRefused(f"{record.key} {problem}", key=record.key, db_alias=db_alias)
-    return found[0]

@@ -23,7 +23,7 @@ logger = logging.getLogger("massmigration")
 def launch_after_commit(
     migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, author: Author, *, may_fail: bool = True
 ) -> None:
-    """Set the ready shards of an attempt going, once the transaction that is open now is committed.
+    """Have the ready shards of an attempt worked, once the transaction that is open now is committed.
 
     Args:
         migration: The definition.
@@ -34,7 +34,7 @@ def launch_after_commit(
             that the next one tries again by itself.
 
     Raises:
-        BackendUnreachable: It did not; raised only outside a transaction, where somebody is left to catch it.
+        BackendUnreachable: It did not; raised only outside a transaction, where the caller can still catch it.
     """
     is_nested = connections[db_alias].in_atomic_block
 
@@ -48,11 +48,11 @@ def launch_after_commit(
             else:
                 extra = logs.fields(event="unreachable", key=migration.key, db_alias=db_alias, attempt=attempt_uuid)
                 logger.warning("%s could not be recovered: %s", migration.key, sentence, extra=extra)
-            if is_nested:  # Django would log what is raised as a second error, and the record tells it
+            if is_nested:  # Django would log it a second time, and the record shows it
                 return
             raise BackendUnreachable(
                 f"{migration.key} could not be handed to its backend on database '{db_alias}': {sentence} "
-                f"{'Retry' if may_fail else 'Recover'} it when the cause is mended.",
+                f"{'Retry' if may_fail else 'Recover'} it when the problem is fixed.",
                 key=migration.key,
                 db_alias=db_alias,
             ) from error

@@ -29,7 +29,7 @@ def open_failed(
     Args:
         migration: The definition.
         record: As it was before the retry.
-        shards: All shards of its attempt, read in the transaction of the move, which this is to be called in.
+        shards: All shards of its attempt, read in the transaction of the move; to be called in that.
         db_alias: The database.
     """
     assert record.attempt_uuid is not None
@@ -48,7 +48,7 @@ def open_failed(
 def open_in_parts(migration: BaseMigration, db_alias: str) -> None:
     """Open most failures before the move, where one transaction cannot write them all.
 
-    While the record is FAILED nobody works on what is ready, so that a crash in between loses nothing.
+    While the record is FAILED no worker takes what is ready, so that a crash in between loses nothing.
 
     Args:
         migration: The definition.

@@ -229,7 +229,7 @@ def test_a_service_that_does_not_answer_at_launch_is_told_and_the_retry_works(cl
 def check_refusal(site: Site) -> None:
     page = site.press("Run migration", KEYS["mapper"], "datastore")
     assert "could not be handed to its backend on database" in html.unescape(page)
-    assert "Retry it when the cause is mended." in page
+    assert "Retry it when the problem is fixed." in page
     record = get_record(KEYS["mapper"], "datastore")
     assert (record.status, record.reason) == (states.FAILED, states.BACKEND_UNREACHABLE)
     assert record.error in html.unescape(page)

@@ -133,8 +133,8 @@ class CustomKind(Kind):
 def _check_cursors(items: Iterator[tuple[Any, Any]], shard: MigrationShard) -> Iterator[tuple[str, Any]]:
     """Yield items with their encoded cursors, each once its successor is known to have another cursor.
 
-    After a restart the author's generator begins after the cursor. So what shares the cursor of an item that is done,
-    such as the rest of a page, would never be seen again.
+    After a restart the author's generator begins after the cursor. Items that share the cursor of one that is done,
+    such as the rest of a page, would never be seen.
 
     Args:
         items: The author's generator, begun after the shard's cursor.
