@@ -288,7 +288,7 @@ REFUSALS = {
     "anyway.": lambda rows: rows.distinct("name"),
     "The queryset of testapp:0001_test gives values instead of objects. Leave values() out; use only() to read "
     "fewer columns.": lambda rows: rows.values("name"),
-    "The queryset of testapp:0001_test has a window function, which would start anew in each batch. "
+    "The queryset of testapp:0001_test has a window function, which would start again in each batch. "
     "Compute it in prepare() or with a subquery.": lambda rows: rows.annotate(n=F("pk") + Window(RowNumber())),
     "get_queryset() of testapp:0001_test returned list. Return a QuerySet.": list,
     "get_queryset() of testapp:0001_test returned NoneType. Return a QuerySet.": lambda rows: None,
