@@ -219,7 +219,7 @@ def accept_failures(
         actor: A name, for the event.
         origin: From where, for the event.
         enqueue: Whether to launch the backend if the run continues.
-        seen: What the person has seen of the record; another state is refused.
+        seen: What the person has seen of the record; another status is refused.
 
     Raises:
         IllegalMove: It is not running, paused or failed.

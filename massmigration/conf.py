@@ -1,4 +1,4 @@
-"""The settings of massmigration, typed, checked, and read live from Django's settings."""
+"""The settings of massmigration: typed, checked, and read from Django's settings each time."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Conf:
 
     @property
     def backend(self) -> str:
-        """Dotted path of the backend class that runs migrations without a ``backend`` of their own."""
+        """Dotted path of the backend class that runs migrations that name no ``backend``."""
         return _read_string("BACKEND", DEFAULT_BACKEND)
 
     @property
@@ -102,22 +102,22 @@ class Conf:
 
     @property
     def task_service_account(self) -> str:
-        """E-mail address of the service account in whose name tasks are sent to ``task_url``."""
+        """E-mail address of the service account that sends tasks to ``task_url``."""
         return _read_string("TASK_SERVICE_ACCOUNT", "")
 
     @property
     def task_deadline(self) -> float:
-        """After how many seconds the platform gives up a request that a task is delivered with."""
+        """After how many seconds the platform gives up the request that delivers a task."""
         return _read_number("TASK_DEADLINE", _read_environment("TASK_DEADLINE", 600), 15)
 
     @property
     def watch_seconds(self) -> float:
-        """How often a run on a queue is looked after, for shards whose worker or task got lost."""
+        """How often a run on a queue is checked for shards whose worker or task got lost."""
         return _read_number("WATCH_SECONDS", 60, 0.1)
 
     @property
     def record_cache_timeout(self) -> float:
-        """For how many seconds workers believe a status that they have read."""
+        """For how many seconds workers reuse a status that they have read."""
         return _read_number("RECORD_CACHE_TIMEOUT", 2, 0)
 
     @property
@@ -140,22 +140,22 @@ class Conf:
 
     @property
     def batch_seconds(self) -> float:
-        """How long one batch should take; the batch size is steered towards it."""
+        """How long one batch should take; the batch size is adjusted to that."""
         return _read_number("BATCH_SECONDS", 0.5, 0.001)
 
     @property
     def slice_seconds(self) -> float:
-        """How long a worker stays with one shard before it lets others have a turn."""
+        """How long a worker stays with one shard before other shards get a turn."""
         return _read_number("SLICE_SECONDS", 60, 0.001)
 
     @property
     def lease_seconds(self) -> float:
-        """After how long without a sign of life a worker's shard is given to another."""
+        """After how long without a renewed lease another worker takes over a shard."""
         return _read_number("LEASE_SECONDS", 30, 0.1)
 
     @property
     def max_retries(self) -> int:
-        """How often a batch is repeated after trouble that passes, such as a deadlock."""
+        """How often a batch is repeated after a transient error, such as a deadlock."""
         return _read_integer("MAX_RETRIES", 5, 0)
 
     @property
@@ -165,7 +165,7 @@ class Conf:
 
     @property
     def hang_seconds(self) -> float:
-        """After how long without an object done a worker counts as hung, although its process lives."""
+        """After how long without a finished object a worker counts as hung, although its process is alive."""
         return _read_number("HANG_SECONDS", 600, 0.1)
 
     @property
@@ -181,7 +181,7 @@ class Conf:
 
     @property
     def show_database_details(self) -> bool:
-        """Whether errors keep what a database adds to them, which may be the values of whole rows."""
+        """Whether errors keep what a database adds to them, which may be the values of rows."""
         return _read_flag("SHOW_DATABASE_DETAILS", default=False)
 
 

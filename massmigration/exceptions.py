@@ -20,9 +20,9 @@
     ├── DatabaseLocked            another writer kept SQLite's only write lock for too long
     ├── WaitTimedOut              waiting ended before the migration did
     ├── VersionReplaced           the run is worked with another version of the file than this process has
-    ├── FenceLost                 another worker, or a person, took the shard away
-    ├── WorkersLost               worker after worker was lost at the same object or step
-    └── RetryLater                raised by authors: rest this shard for a while
+    ├── FenceLost                 another worker or a person took the shard
+    ├── WorkersLost               several workers were lost at the same object or step
+    └── RetryLater                raised by authors: continue with this shard later
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class DatabaseLocked(MassMigrationError):
 
 
 class WaitTimedOut(MassMigrationError):
-    """Waiting ended before the migration did; the migration itself goes on."""
+    """Waiting ended before the migration did; the migration itself continues."""
 
 
 class VersionReplaced(MassMigrationError):
@@ -157,14 +157,14 @@ class FenceLost(MassMigrationError):
 
 
 class WorkersLost(MassMigrationError):
-    """Worker after worker was lost at the same object or step; it is not tried again until somebody retries."""
+    """Several workers were lost at the same object or step; it is not tried again before a retry."""
 
 
 class RetryLater(MassMigrationError):
-    """Raise it in an operation to rest the shard; it counts no failure.
+    """Raise it in an operation to continue with the shard later; it is not counted as a failure.
 
     Args:
-        seconds: How long to rest, from 0 to ``LONGEST_REST_SECONDS``.
+        seconds: When to continue, from 0 to ``LONGEST_REST_SECONDS``.
         reason: What is waited for, in a few words; shown as ``waiting_for``.
 
     Raises:
@@ -182,7 +182,7 @@ class RetryLater(MassMigrationError):
 
 
 def check_rest(seconds: object) -> float:
-    """Return how long a shard is to rest, in seconds; raise what ``RetryLater`` raises if it cannot."""
+    """Return in how many seconds to continue with a shard; raises what ``RetryLater`` raises."""
     sentence = f"RetryLater takes a number of seconds from 0 to {LONGEST_REST_SECONDS} (30 days), not {seconds!r:.60}."
     if isinstance(seconds, bool) or not isinstance(seconds, (Real, Decimal)):
         raise TypeError(sentence)

@@ -87,7 +87,7 @@ class MigrationAttempt(models.Model):
 
 
 class MigrationShard(models.Model):
-    """A range of keys, worked off as one resumable unit; also the planning and the finish of an attempt.
+    """A range of keys that is worked on as one resumable unit; also the planning and the finish of an attempt.
 
     ``lower`` (exclusive), ``upper`` (inclusive) and ``cursor`` are keys as ``engine/keys.py`` encodes them; None is
     open. ``lease_until`` is the end of the lease in milliseconds since 1970 (UTC), by the database's clock;
@@ -146,7 +146,7 @@ class MigrationShard(models.Model):
 
 
 class MigrationFailure(models.Model):
-    """One object that an operation could not handle; ``is_passed`` if the cursor went on behind it."""
+    """One object that an operation could not handle; ``is_passed`` if the cursor has moved past it."""
 
     OPEN, RETRIED, ACCEPTED = "open", "retried", "accepted"
 

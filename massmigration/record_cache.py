@@ -1,6 +1,6 @@
-"""The workers' cheap reading of a record: its status is believed for MASSMIGRATION_RECORD_CACHE_TIMEOUT seconds.
+"""Caches the status of a record in a worker for MASSMIGRATION_RECORD_CACHE_TIMEOUT seconds.
 
-Nothing's safety hangs on it: a worker with a stale status is refused by the fence of its shard.
+Safety does not depend on it: a worker with a stale status is refused by the fence of its shard.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def read_standing(key: str, db_alias: str) -> Standing:
         key: The migration's key.
         db_alias: The database.
     """
-    # As a whole: on Datastore two fields of it would need an index of their own.
+    # The whole row: on Datastore, reading two of its fields would need another index.
     record = MigrationRecord.objects.using(db_alias).filter(pk=key).first()
     standing = Standing(record.status, record.attempt_uuid) if record is not None else _NOT_RUN
     _cache[db_alias, key] = time.monotonic(), standing
@@ -48,7 +48,7 @@ def get_standing(key: str, db_alias: str) -> Standing:
 
 
 def is_wanted(key: str, db_alias: str, attempt_uuid: uuid.UUID) -> bool:
-    """Read whether a record is active with this attempt, so that its shards are to be worked."""
+    """Read whether a record is active with this attempt, so that its shards may be worked on."""
     standing = read_standing(key, db_alias)
     return standing.status in states.ACTIVE and standing.attempt_uuid == attempt_uuid
 

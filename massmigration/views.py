@@ -1,4 +1,4 @@
-"""What queues and cron call over HTTP: work on what a signed body says, and recover what is stalled."""
+"""What queues and cron call over HTTP: to run a task from a signed body, and to recover what is stalled."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RETRY_AFTER_SECONDS: Final = 10
 ACTOR: Final = "cron"
 
 MAX_TRIES: Final = 10
-"""How often a task is refused that can never be served; then it is dropped, or it would come back for 31 days."""
+"""How often a task that can never be served is refused before it is dropped; it would come back for 31 days."""
 
 View = Callable[[HttpRequest], HttpResponse]
 
@@ -58,10 +58,10 @@ class Refused(Exception):
 
 
 def for_machines(*methods: str) -> Callable[[View], View]:
-    """Make a view one for machines, which have no cookies: no CSRF token, no login, no transaction around it.
+    """Make a view for machines, which have no cookies: no CSRF token, no login, no transaction around it.
 
     Args:
-        *methods: The HTTP methods that it knows.
+        *methods: The HTTP methods that it accepts.
     """
 
     def decorate(view: View) -> View:
@@ -80,7 +80,7 @@ def run_task(request: HttpRequest) -> HttpResponse:
         _check_caller(request, check_task_caller)
         task = _read_task(request)
     except Refused as refusal:
-        # Who forges the count, having been let in, only ends that we refuse the same again.
+        # A forged count does no harm: the request is refused anyway.
         if refusal.is_final and get_retry_count(request.headers) >= MAX_TRIES:
             return _drop(request, str(refusal))
         return _answer(request, refusal.status, str(refusal))
@@ -95,7 +95,7 @@ def run_task(request: HttpRequest) -> HttpResponse:
 
 @for_machines("GET", "POST")
 def recover(request: HttpRequest) -> HttpResponse:
-    """Recover all stalled migrations on all databases, as ``massmigration recover`` does, and tell in JSON."""
+    """Recover all stalled migrations on all databases, as ``massmigration recover`` does, and answer in JSON."""
     try:
         _check_caller(request, check_cron_caller)
     except Refused as refusal:
@@ -122,7 +122,7 @@ def recover(request: HttpRequest) -> HttpResponse:
 def _recover_one(key: str, db_alias: str, recovered: list[dict[str, str]], failed: list[dict[str, str]]) -> None:
     try:
         api.recover_migration(key, db_alias, actor=ACTOR)
-    except IllegalMove:  # somebody was quicker
+    except IllegalMove:  # another process was faster
         return
     except Exception as error:
         if not (isinstance(error, (MassMigrationError, DatabaseError)) or is_transient(error)):
@@ -142,7 +142,7 @@ def _check_caller(request: HttpRequest, check: Callable[[Any], None]) -> None:
 
 
 def _read_task(request: HttpRequest) -> payloads.Task:
-    """Return the task that the body asks for, without reading more than a task of ours can have."""
+    """Return the task that the body asks for, without reading more than the largest task has."""
     length = request.META.get("CONTENT_LENGTH") or "0"
     if length.isdecimal() and int(length[:20]) > payloads.MAX_BYTES:
         raise Refused(413, f"the body has {length[:20]} bytes", is_final=True)
@@ -164,10 +164,10 @@ def _read_task(request: HttpRequest) -> payloads.Task:
 
 
 def _drop(request: HttpRequest, reason: str) -> HttpResponse:
-    """Return the answer after which a task does not come back, and write one error to our log."""
+    """Return the answer after which a task does not come back, and log one error."""
     logger.error(
         "%s: a task was refused %s times, and is dropped: %s. If SECRET_KEY was replaced, keep the old one in "
-        "SECRET_KEY_FALLBACKS while tasks wait. A run that has lost its tasks goes on with 'massmigration recover'.",
+        "SECRET_KEY_FALLBACKS while tasks wait. A run that has lost its tasks continues with 'massmigration recover'.",
         request.path,
         MAX_TRIES,
         reason,
@@ -176,7 +176,7 @@ def _drop(request: HttpRequest, reason: str) -> HttpResponse:
 
 
 def _answer(request: HttpRequest, status: int, reason: str) -> HttpResponse:
-    """Return an answer that tells the caller no more than its status, and write the reason to our log, as a warning."""
+    """Return an answer that tells the caller no more than its status, and log the reason as a warning."""
     response = HttpResponse(status=status, content_type="text/plain")
     response.write(response.reason_phrase)
     if status in (429, 503):

@@ -72,7 +72,7 @@ def work(
     failing_since: float | None = None
     while not should_stop():
         try:
-            if failing_since is not None and shard is not None:  # its lease is ours still, and would be waited for
+            if failing_since is not None and shard is not None:  # its lease is still ours, and we would wait for it
                 release(shard, db_alias)
             if not is_wanted(migration.key, db_alias, attempt_uuid) or not admission.ask(attempt_uuid):
                 return

@@ -38,8 +38,8 @@ class Lifecycle(Protocol):
 class BaseMigration:
     """A migration whose author does all the work in ``launch``; only the record is kept.
 
-    Subclass one of the four other kinds unless the work is done elsewhere, by a tool of your own. ``launch`` must
-    see to it that ``mark_as_finished`` or ``mark_as_errored`` is called in the end, by itself or by what it launches.
+    Subclass one of the four other kinds unless a tool of yours does the work elsewhere. ``launch``, or what it
+    launches, must call ``mark_as_finished`` or ``mark_as_errored`` in the end.
 
     Args:
         app_label: Label of the app whose folder holds the file.
@@ -59,22 +59,22 @@ class BaseMigration:
     """Dotted path of the backend class; None: the setting ``MASSMIGRATION_BACKEND``."""
 
     backend_params: ClassVar[dict[str, Any]] = {}
-    """Parameters for the backend; what they mean is the backend's business."""
+    """Parameters for the backend; each backend has its own."""
 
     queue_name: ClassVar[str | None] = None
     """Name of the queue; None: the setting ``MASSMIGRATION_TASK_QUEUE``."""
 
     max_workers: ClassVar[int | None] = None
-    """At most so many workers at once, on every backend; None: as many as there are."""
+    """Maximum number of workers at once, on every backend; None: as many as there are."""
 
     serial: ClassVar[bool] = False
     """Work in the order of the keys, with one worker and one shard."""
 
     max_retries: ClassVar[int | None] = None
-    """How often a batch is repeated after trouble that passes; None: the setting."""
+    """How often a batch is repeated after a transient error; None: the setting."""
 
     transient_errors: ClassVar[type[Exception] | tuple[type[Exception], ...]] = ()
-    """Classes of exceptions, or a single one, that pass by themselves and are worth a repetition."""
+    """Classes of exceptions, or a single one, that count as transient, so that the batch is repeated."""
 
     destructive: ClassVar[bool] = False
     """Whether it deletes or overwrites data; the confirmation then says so."""
@@ -88,7 +88,7 @@ class BaseMigration:
     def __init__(self, app_label: str, name: str) -> None:
         self.app_label = app_label
         self.name = name
-        self._key = f"{app_label}:{name}"  # kept, because an author's prepare() may have a name of its own to keep
+        self._key = f"{app_label}:{name}"  # kept, because an author's prepare() may set self.name
 
     @property
     def key(self) -> str:
@@ -108,7 +108,7 @@ class BaseMigration:
         return self.key
 
     def launch(self, db_alias: str) -> None:
-        """Do the work, or set it going elsewhere; called once per attempt, by a worker.
+        """Do the work, or start it elsewhere; called once per attempt, by a worker.
 
         Args:
             db_alias: The database that is to be migrated.
@@ -120,7 +120,7 @@ class BaseMigration:
         )
 
     def before_start(self, db_alias: str) -> None:
-        """Look whether the run may start; raise any exception, with a sentence, to refuse it.
+        """Check whether the run may start; raise any exception, with a sentence, to refuse it.
 
         Called once per attempt, before anything is written.
 
@@ -141,15 +141,15 @@ class BaseMigration:
         return True
 
     def mark_as_started(self, db_alias: str) -> None:
-        """Tell that the work has begun: the record becomes RUNNING."""
+        """Report that the work has begun: the record becomes RUNNING."""
         self._get_lifecycle().mark_as_started(self, db_alias)
 
     def mark_as_finished(self, db_alias: str) -> None:
-        """Tell that the work is done: the record becomes APPLIED."""
+        """Report that the work is done: the record becomes APPLIED."""
         self._get_lifecycle().mark_as_finished(self, db_alias)
 
     def mark_as_errored(self, db_alias: str, error: BaseException | str = "launch() reported an error") -> None:
-        """Tell that the work failed: the record becomes FAILED and keeps the error."""
+        """Report that the work failed: the record becomes FAILED and keeps the error."""
         self._get_lifecycle().mark_as_errored(self, db_alias, error)
 
     def check_dependencies(self, db_alias: str) -> None:
@@ -171,8 +171,7 @@ AnyMigration = TypeVar("AnyMigration", bound=BaseMigration)
 def make_own(migration: AnyMigration) -> AnyMigration:
     """Return another instance of a definition, made as the loader made the first one.
 
-    What ``prepare`` and other methods keep on ``self`` belongs to one piece of work: a thread that does another one at
-    the same time must not see it.
+    What ``prepare`` and other methods keep on ``self`` belongs to one worker: other threads must not see it.
 
     Args:
         migration: The definition.
@@ -182,26 +181,26 @@ def make_own(migration: AnyMigration) -> AnyMigration:
 
 
 class WorkedMigration(BaseMigration):
-    """What the kinds that the engine works off have in common; not for authors."""
+    """What the kinds that the engine runs have in common; not for authors."""
 
     shard_count: ClassVar[int | None] = None
     """How many key ranges the rows are split into at first; None: the setting."""
 
     batch_size: ClassVar[int | None] = None
-    """Objects per batch; None: it finds itself, so that a batch takes ``MASSMIGRATION_BATCH_SECONDS``."""
+    """Objects per batch; None: adjusted so that a batch takes ``MASSMIGRATION_BATCH_SECONDS``."""
 
     atomic: ClassVar[bool] = True
     """Whether a batch and its cursor are one transaction; without it a crash may repeat one batch."""
 
     on_error: ClassVar[Literal["stop", "skip"]] = "stop"
-    """What happens when an object fails: the run stops, or keeps the failure and goes on."""
+    """What happens when an object fails: the run stops, or keeps the failure and continues."""
 
     max_failures: ClassVar[int | float | None] = None
     """With ``on_error = "skip"``: more open failures than this number, or than this share of the visited objects (of a
     thousand at least), stop the run; None: a tenth."""
 
     def verify(self, db_alias: str) -> bool | str | None:
-        """Look whether the result is right, after the last batch and before APPLIED.
+        """Check whether the result is right, after the last batch and before APPLIED.
 
         Args:
             db_alias: The database that was migrated.
@@ -220,10 +219,10 @@ class QuerysetMigration(WorkedMigration):
     """Alias that the queryset reads and writes, if it is not the one that is migrated (then at least once)."""
 
     lock_rows: ClassVar[bool] = True
-    """Lock the batch's rows while they are worked (databases with row locks)."""
+    """Lock the batch's rows while they are worked on (databases with row locks)."""
 
     bounded: ClassVar[bool] = False
-    """End at the largest key of when the run was planned, for operations that insert into the table they go through."""
+    """End at the key that was the largest at the start, for operations that insert into the table they go through."""
 
     until_empty: ClassVar[bool | None] = None
     """Go over the table again until the queryset is empty; None: if it filters on a field of ``update_fields``."""

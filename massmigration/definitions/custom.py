@@ -12,7 +12,7 @@ class CustomMigration(WorkedMigration):
     """A migration over items that are not rows: lines of a file, pages of an API, objects in a bucket."""
 
     def get_shards(self, db_alias: str) -> Iterable[Any]:
-        """Return the parts that can be worked independently of each other; called once per attempt.
+        """Return the parts that can be worked on independently of each other; called once per attempt.
 
         Args:
             db_alias: The database that is migrated.

@@ -24,7 +24,7 @@ class MapperMigration(QuerysetMigration):
     """Where rows cannot be locked: visit a row again that was changed meanwhile, or overwrite it."""
 
     write_unchanged: ClassVar[bool] = False
-    """Write objects too whose ``update_fields`` did not change."""
+    """Also write objects whose ``update_fields`` did not change."""
 
     def get_queryset(self, db_alias: str) -> QuerySet[Any]:
         """Return the rows to migrate, unordered and unsliced.
@@ -46,7 +46,7 @@ class MapperMigration(QuerysetMigration):
     def prepare(self, objects: list[Any], db_alias: str) -> None:
         """Do once per batch what would be slow once per object, such as reading related rows.
 
-        It should read only: a pause may end a batch between two objects, and the rest is prepared once more then.
+        It should read only: a pause may end a batch between two objects, and the rest is prepared again then.
 
         Args:
             objects: The objects that ``operation`` is about to be called with.
