@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import datetime
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from django.utils import timezone
 
 from massmigration import states
+from massmigration.backends.base import has_queue
+from massmigration.conf import conf
 from massmigration.databases import clock
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine.kinds import get_kind
-from massmigration.engine.stalls import find_stall
 from massmigration.engine.sums import ShardSums
-from massmigration.models import MigrationAttempt, MigrationRecord
+from massmigration.models import MigrationAttempt, MigrationRecord, MigrationShard
 from massmigration.recorder import FailureCounts
+
+START_SECONDS: Final = 10.0
+"""How long a new worker may take to its first sign of life."""
 
 
 class AttemptFigures(NamedTuple):
@@ -146,8 +151,26 @@ def get_wait(record: MigrationRecord, sums: ShardSums, migration: BaseMigration 
     is_launched = migration is not None and get_kind(migration).is_launched and sums.has_plan
     if sums.live or resting or is_launched:  # what launch() has set going elsewhere cannot be seen
         return Wait(resting or left)
-    since = find_stall(record, sums.shards, migration)
+    since = _find_stall(record, sums.shards, migration)
     return Wait(left, since is not None, since)
+
+
+def _find_stall(
+    record: MigrationRecord, shards: Sequence[MigrationShard], migration: BaseMigration | None
+) -> datetime.datetime | None:
+    """Return since when an active run is stalled whose shards no worker holds; None if it is not."""
+    now, lease = timezone.now(), conf.lease_seconds
+    signs = [shard.lease_expires_at for shard in shards if shard.lease_expires_at]
+    progress = [shard.last_progress_at for shard in shards if shard.last_progress_at]
+    ended = [shard.finished_at for shard in shards if shard.finished_at]
+    rested = [shard.not_before for shard in shards if shard.not_before and not clock.is_ahead(shard.enqueued_at, now)]
+    # A time in the future was written before the clock was set back, and is no sign of life.
+    past = [sign for sign in (record.moved_at, *signs, *progress, *ended) if not clock.is_ahead(sign, now, lease)]
+    since = max([*past, *rested], default=now)
+    patience = min(START_SECONDS, conf.lease_seconds) if since == record.moved_at else 1.0
+    if migration is not None and has_queue(migration):  # tasks may wait there, and the watch looks after them
+        patience = 3 * conf.watch_seconds
+    return since if (now - since).total_seconds() > patience or not past else None
 
 
 def _describe_versions(attempt: MigrationAttempt) -> str:
