@@ -51,13 +51,13 @@ class FailureRow:
 
 
 class ReasonForm(forms.Form):
-    """Why objects that failed may stay as they are."""
+    """Why the objects that failed are skipped."""
 
     reason = forms.CharField(
         max_length=2_000,
         widget=forms.Textarea(attrs={"rows": 3, "cols": 60}),
         help_text="Others read it among the events.",
-        error_messages={"required": "Say why these objects may stay as they are."},
+        error_messages={"required": "Say why these objects are skipped."},
     )
 
 

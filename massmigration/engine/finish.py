@@ -71,7 +71,7 @@ def run_finish(shard: MigrationShard, migration: BaseMigration, db_alias: str, a
         raise FinishRefused(
             states.FAILURES_OPEN,
             f"{open_count} object{'s' if open_count > 1 else ''} could not be migrated. "
-            "Fix the problem and retry, or accept them as they are.",
+            "Fix the problem and retry, or accept the failures.",
         )
     kind = get_kind(migration)
     parts, warning = kind.find_next_pass(shard, ranges, db_alias)

@@ -125,7 +125,7 @@ def accept(command: BaseCommand, options: dict[str, Any]) -> int:
     if not options["reason"].strip():
         raise exits.refuse(
             "massmigration accept needs a reason, which the events keep: add --reason with a few words on why these "
-            "objects may be skipped."
+            "objects are skipped."
         )
     codes = []
     for alias in aliases:
