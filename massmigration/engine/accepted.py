@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from massmigration.databases.tables import Table
 from massmigration.models import MigrationFailure
-from massmigration.recorder.acceptances import is_accepted
-from massmigration.recorder.failures import ACCEPTED, count_by_status, iterate_failures
+from massmigration.recorder.failures import ACCEPTED, count_by_status, is_accepted, iterate_failures
 
 KEYS_AT_ONCE: Final = 1_000
 

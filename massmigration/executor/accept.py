@@ -22,11 +22,6 @@ from massmigration.executor.moves import get_legal, get_moved
 from massmigration.executor.naming import find_failures
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
 from massmigration.recorder import Author, FailureFilter, Seen
-from massmigration.recorder.acceptances import (
-    lock_record,
-    mark_failures_accepted,
-    mark_selected_accepted,
-)
 from massmigration.recorder.failures import ACCEPTABLE, OPEN, get_failures, select_failures
 
 OBJECT_REASONS: Final = (states.FAILURES_OPEN, states.MAX_FAILURES, states.OPERATION_ERROR)
@@ -139,7 +134,7 @@ class _Part:
     def __call__(self) -> _Done:
         """Read all that is needed first: not every database finds what was written in the same transaction."""
         key = self.migration.key
-        record = lock_record(key, self.db_alias)
+        record = recorder.lock_record(key, self.db_alias)
         status = record.status if record is not None else states.NOT_RUN
         if record is None or not states.is_legal("accept", status) or record.attempt_uuid != self.attempt_uuid:
             raise recorder.refuse(key, self.db_alias, "accept", status)
@@ -150,7 +145,7 @@ class _Part:
             return self._accept_part(record, shards, limit // 2)  # with each failure a shard may be written as well
         chosen = select_failures(self.attempt_uuid, self.db_alias, self.wanted)
         passed = self._pass_by(list(chosen.filter(is_passed=False).defer("traceback")), shards)
-        count = mark_selected_accepted(self.attempt_uuid, self.db_alias, self.wanted)
+        count = recorder.close_selected(self.attempt_uuid, self.db_alias, MigrationFailure.ACCEPTED, self.wanted)
         open_count = recorder.count_open_failures(self.attempt_uuid, self.db_alias)
         goes_on = open_count == 0 and _is_settled(record, bool(count), shards, passed)
         self._end(count, shards, passed, goes_on=goes_on)
@@ -163,7 +158,9 @@ class _Part:
         passed = self._pass_by(part, shards)
         open_count = len(opened) - len(part)
         goes_on = open_count == 0 and _is_settled(record, bool(part), shards, passed)
-        self._end(mark_failures_accepted(part, self.db_alias), shards, passed, goes_on=goes_on)
+        self._end(
+            recorder.close_failures(part, self.db_alias, MigrationFailure.ACCEPTED), shards, passed, goes_on=goes_on
+        )
         return _Done(len(part), open_count, len(part) == len(chosen), goes_on)
 
     def _end(self, count: int, shards: Sequence[MigrationShard], passed: set[str], *, goes_on: bool) -> None:

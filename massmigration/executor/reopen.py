@@ -15,7 +15,7 @@ from massmigration.definitions.base import BaseMigration
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.passes import LAST_PASS, MAX_PASSES
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
-from massmigration.recorder.failures import OPEN, PAGE, mark_open_retried, select_failures
+from massmigration.recorder.failures import OPEN, PAGE, select_failures
 
 KEYS_PER_SHARD: Final = 1_000
 """Objects that one shard of a retry lists; all shards of an attempt are read by each worker that looks for work."""
@@ -84,7 +84,7 @@ def _open_all(
     """Close all open failures; those of objects that were skipped get shards, which are stored one by one."""
     for number, payload in enumerate(_list_keys(migration, shards, _read_skipped(attempt_uuid, db_alias))):
         _add_lists(attempt_uuid, shards, [payload], db_alias, number)
-    mark_open_retried(attempt_uuid, db_alias)
+    recorder.close_selected(attempt_uuid, db_alias, MigrationFailure.RETRIED)
 
 
 def _open_part(
@@ -95,7 +95,7 @@ def _open_part(
     if skipped:
         pairs = sorted((each.shard_id, str(each.object_key)) for each in skipped)
         _add_lists(skipped[0].attempt_uuid, shards, _list_keys(migration, shards, pairs), db_alias)
-    recorder.mark_failures_retried(failures, db_alias)
+    recorder.close_failures(failures, db_alias, MigrationFailure.RETRIED)
 
 
 def _read_skipped(attempt_uuid: uuid.UUID, db_alias: str) -> Iterator[tuple[str, str]]:

@@ -12,12 +12,14 @@ from massmigration.recorder.attempts import (
 from massmigration.recorder.failures import (
     FailureCounts,
     FailureFilter,
+    close_failures,
+    close_selected,
     count_failures,
     count_open_failures,
     get_failures,
+    is_accepted,
     iterate_failures,
     keep_failure,
-    mark_failures_retried,
 )
 from massmigration.recorder.freeing import free_shards, open_again, skip_object
 from massmigration.recorder.holding import ShardRecorder
@@ -33,6 +35,7 @@ from massmigration.recorder.records import (
     get_running,
     has_tables,
     insert_record,
+    lock_record,
     move,
     refuse,
 )
@@ -51,6 +54,8 @@ __all__ = [
     "add_event",
     "change_source",
     "check_seen",
+    "close_failures",
+    "close_selected",
     "count_failures",
     "count_open_failures",
     "delete_record",
@@ -69,10 +74,11 @@ __all__ = [
     "has_tables",
     "in_order",
     "insert_record",
+    "is_accepted",
     "iterate_failures",
     "keep_failure",
     "keep_totals",
-    "mark_failures_retried",
+    "lock_record",
     "move",
     "note_watch",
     "open_again",

@@ -10,8 +10,8 @@ from typing import Any
 from django.utils import timezone
 
 from massmigration.databases.redaction import clean, clean_values
+from massmigration.databases.registry import get_database
 from massmigration.models import MigrationAttempt, MigrationShard
-from massmigration.recorder.conditional import update_if
 from massmigration.recorder.making import ShardMaker
 from massmigration.recorder.shards import get_shards
 
@@ -55,7 +55,7 @@ def change_source(attempt: MigrationAttempt, db_alias: str, source_hash: str, fo
     """
     attempts = MigrationAttempt.objects.using(db_alias).filter(pk=attempt.uuid)
     fields = {"source_hash": source_hash, "former_hashes": former_hashes or None}
-    return bool(update_if(attempts, {"source_hash": attempt.source_hash}, fields))
+    return bool(get_database(db_alias).update_if(attempts, {"source_hash": attempt.source_hash}, fields))
 
 
 def note_watch(attempt_uuid: uuid.UUID, db_alias: str, seen: datetime | None, due_at: datetime) -> bool:
@@ -68,7 +68,7 @@ def note_watch(attempt_uuid: uuid.UUID, db_alias: str, seen: datetime | None, du
         due_at: What it is to be.
     """
     attempts = MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid)
-    return bool(update_if(attempts, {"watch_due_at": seen}, {"watch_due_at": due_at}))
+    return bool(get_database(db_alias).update_if(attempts, {"watch_due_at": seen}, {"watch_due_at": due_at}))
 
 
 def keep_totals(

@@ -12,10 +12,14 @@ from django.db.models import Count, Max, Q, QuerySet
 from massmigration.databases.redaction import clean, redact
 from massmigration.databases.registry import get_database
 from massmigration.models import MigrationFailure
-from massmigration.recorder.conditional import update_if
 
 PAGE: Final = 1_000
 """Failures without their tracebacks that are in memory at once."""
+
+_CLOSED: Final[dict[str, dict[str, Any]]] = {
+    MigrationFailure.RETRIED: {"status": MigrationFailure.RETRIED},
+    MigrationFailure.ACCEPTED: {"status": MigrationFailure.ACCEPTED, "is_passed": True},
+}
 
 LOOKED_AT: Final = 5
 """A whole operation has a failure or two; all others are those of objects."""
@@ -205,18 +209,27 @@ def count_by_status(attempt_uuid: uuid.UUID | None, db_alias: str, status: str) 
     return failures.filter(status=status).count()
 
 
-def mark_failures_retried(failures: Sequence[MigrationFailure], db_alias: str) -> None:
-    """Close open failures, because what failed is tried again.
+def is_accepted(failure: MigrationFailure, db_alias: str) -> bool:
+    """Return whether a person has accepted the failure of this very object in the same attempt."""
+    stored = MigrationFailure.objects.using(db_alias).filter(pk=failure.pk).first()
+    return stored is not None and stored.status == MigrationFailure.ACCEPTED
+
+
+def close_failures(failures: Sequence[MigrationFailure], db_alias: str, status: str) -> int:
+    """Mark those of some failures that are open as retried or accepted, and return how many they were.
 
     Args:
         failures: Of one attempt.
         db_alias: The database.
+        status: ``MigrationFailure.RETRIED`` or ``ACCEPTED``, after which the cursor is past the object.
     """
-    for ids in get_database(db_alias).page_writes([failure.pk for failure in failures]):
+    database, count = get_database(db_alias), 0
+    for ids in database.page_writes([failure.pk for failure in failures]):
         rows = MigrationFailure.objects.using(db_alias).filter(pk__in=ids)
-        update_if(rows, {"status": MigrationFailure.OPEN}, {"status": MigrationFailure.RETRIED})
+        count += database.update_if(rows, {"status": MigrationFailure.OPEN}, _CLOSED[status])
+    return count
 
 
-def mark_open_retried(attempt_uuid: uuid.UUID, db_alias: str) -> None:
-    """Close all open failures of an attempt, because what failed is tried again; only where ``write_limit`` is None."""
-    select_failures(attempt_uuid, db_alias, OPEN).update(status=MigrationFailure.RETRIED)
+def close_selected(attempt_uuid: uuid.UUID | None, db_alias: str, status: str, wanted: FailureFilter = OPEN) -> int:
+    """Close the failures that are meant, and return how many they were; only where ``write_limit`` is None."""
+    return select_failures(attempt_uuid, db_alias, wanted).update(**_CLOSED[status])

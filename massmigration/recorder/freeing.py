@@ -12,7 +12,6 @@ from django.utils import timezone
 from massmigration.databases import clock
 from massmigration.databases.registry import get_database
 from massmigration.models import MigrationShard
-from massmigration.recorder.conditional import update_if
 from massmigration.recorder.shards import FREE, get_shards, select_shards
 
 
@@ -38,22 +37,22 @@ def free_shards(
     Returns:
         How many shards were taken from a worker, or had failed, and are ready again.
     """
-    shards = shards or get_shards(attempt_uuid, db_alias)
+    shards, database = shards or get_shards(attempt_uuid, db_alias), get_database(db_alias)
     rows = MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
     lost = [shard for shard in shards if _has_lost_worker(shard, db_alias)]
-    if not get_database(db_alias).can_read_own_writes:
+    if not database.can_read_own_writes:
         done_with = {shard.pk for shard in lost}
         open_ids = [shard.pk for shard in shards if shard.status != MigrationShard.DONE]
         rows = select_shards([shard_id for shard_id in open_ids if shard_id not in done_with], db_alias)
     awake: dict[str, Any] = {"not_before": None, "waiting_for": "", "enqueued_at": timezone.now()}
     if forgets_takeovers:
         awake["takeovers"] = 0
-    update_if(rows, {"status": MigrationShard.READY}, awake)
+    database.update_if(rows, {"status": MigrationShard.READY}, awake)
     freed = {**FREE, **awake, "fence": F("fence") + 1, "status": MigrationShard.READY, "retries": 0}
     count = sum(_free_lost(shard, db_alias, freed) for shard in lost)
     if only_expired:
         return count
-    return count + update_if(rows, {"status__in": [MigrationShard.RUNNING, MigrationShard.FAILED]}, freed)
+    return count + database.update_if(rows, {"status__in": [MigrationShard.RUNNING, MigrationShard.FAILED]}, freed)
 
 
 def _has_lost_worker(shard: MigrationShard, db_alias: str) -> bool:
@@ -63,7 +62,9 @@ def _has_lost_worker(shard: MigrationShard, db_alias: str) -> bool:
 def _free_lost(shard: MigrationShard, db_alias: str, freed: dict[str, Any]) -> int:
     """Free a shard whose lease was not renewed since it was read, and count its worker as lost."""
     unrenewed = {"status": shard.status, "fence": shard.fence, "lease_expires_at": shard.lease_expires_at}
-    return update_if(select_shards([shard.pk], db_alias), unrenewed, {"takeovers": (shard.takeovers or 0) + 1, **freed})
+    return get_database(db_alias).update_if(
+        select_shards([shard.pk], db_alias), unrenewed, {"takeovers": (shard.takeovers or 0) + 1, **freed}
+    )
 
 
 def open_again(shard_ids: list[str], db_alias: str) -> None:
@@ -76,7 +77,7 @@ def open_again(shard_ids: list[str], db_alias: str) -> None:
         "takeovers": 0,
         "enqueued_at": timezone.now(),
     }
-    update_if(select_shards(shard_ids, db_alias), {}, fields)
+    get_database(db_alias).update_if(select_shards(shard_ids, db_alias), {}, fields)
 
 
 def skip_object(shard: MigrationShard, cursor: str, db_alias: str) -> bool:
@@ -100,4 +101,4 @@ def skip_object(shard: MigrationShard, cursor: str, db_alias: str) -> bool:
         "takeovers": 0,
         "enqueued_at": timezone.now(),
     }
-    return bool(update_if(select_shards([shard.pk], db_alias), failed, ready))
+    return bool(get_database(db_alias).update_if(select_shards([shard.pk], db_alias), failed, ready))

@@ -12,7 +12,6 @@ from massmigration.databases.redaction import clean, make_storable
 from massmigration.databases.registry import get_database
 from massmigration.exceptions import FenceLost
 from massmigration.models import MigrationAttempt, MigrationShard
-from massmigration.recorder.conditional import update_if
 from massmigration.recorder.shards import FREE, get_shards, select_shards
 
 
@@ -22,11 +21,12 @@ class ShardRecorder:
     A worker passes its shard as it holds it; where the stored one has another fence, FenceLost is raised.
 
     Args:
-        db_alias: The database.
+        db_alias: The self.database.
     """
 
     def __init__(self, db_alias: str) -> None:
         self.db_alias = db_alias
+        self.database = get_database(db_alias)
 
     def claim(
         self,
@@ -150,7 +150,7 @@ class ShardRecorder:
         self._update(shard.pk, ready, fields)
 
     def _update(self, shard_id: str, expected: dict[str, Any], fields: dict[str, Any]) -> bool:
-        return bool(update_if(select_shards([shard_id], self.db_alias), expected, fields))
+        return bool(self.database.update_if(select_shards([shard_id], self.db_alias), expected, fields))
 
     def _update_held(self, shard: MigrationShard, fields: dict[str, Any], **expected: Any) -> None:
         held = {"fence": shard.fence, "status": MigrationShard.RUNNING, **expected}
@@ -159,12 +159,11 @@ class ShardRecorder:
 
     def _count_others(self, shard: MigrationShard) -> int:
         """Return how many other shards of the attempt are held; no other worker can take one until the commit."""
-        database = get_database(self.db_alias)
-        if database.reads_block_writes:
+        if self.database.reads_block_writes:
             others = [other for other in get_shards(shard.attempt_uuid, self.db_alias) if other.pk != shard.pk]
             held = [other for other in others if other.status == MigrationShard.RUNNING]
             return sum(clock.is_leased(other, self.db_alias) for other in held)
-        if database.has_row_locks:  # claims wait for each other, or two of them would see one free place
+        if self.database.has_row_locks:  # claims wait for each other, or two of them would see one free place
             attempts = MigrationAttempt.objects.using(self.db_alias).filter(pk=shard.attempt_uuid)
             list(attempts.select_for_update().values_list("pk"))
         rows = MigrationShard.objects.using(self.db_alias).filter(attempt_uuid=shard.attempt_uuid)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from massmigration.databases.registry import get_database
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationAttempt, MigrationShard
-from massmigration.recorder.conditional import update_if
 from massmigration.recorder.shards import get_shard, select_shards
 
 
@@ -32,14 +31,15 @@ class Part(NamedTuple):
 
 
 class ShardMaker:
-    """Makes the shards of one database.
+    """Makes the shards of one self.database.
 
     Args:
-        db_alias: The database.
+        db_alias: The self.database.
     """
 
     def __init__(self, db_alias: str) -> None:
         self.db_alias = db_alias
+        self.database = get_database(db_alias)
 
     def add_plan(self, attempt: MigrationAttempt) -> None:
         """Store the shard in which an attempt is planned."""
@@ -75,15 +75,14 @@ class ShardMaker:
         Raises:
             InvalidDefinition: They are more than one transaction can write.
         """
-        database = get_database(self.db_alias)
-        if database.write_limit is not None and len(new) > database.write_limit:
+        if self.database.write_limit is not None and len(new) > self.database.write_limit:
             raise InvalidDefinition(
                 f"{new[0].key} has {len(new)} shards, but on database '{self.db_alias}' one transaction can write at "
-                f"most {database.write_limit}. Make fewer and larger ones.",
+                f"most {self.database.write_limit}. Make fewer and larger ones.",
                 key=new[0].key,
                 db_alias=self.db_alias,
             )
-        database.insert_missing(new)
+        self.database.insert_missing(new)
 
     def split_shard(self, shard: MigrationShard, middle: str, number: int) -> MigrationShard | None:
         """Cut a shard in two at ``middle``: it keeps the lower part, a new one gets the upper part.
@@ -102,7 +101,7 @@ class ShardMaker:
         new.batch_size = shard.batch_size
         if get_shard(new.pk, self.db_alias) is not None:
             return None
-        if not update_if(select_shards([shard.pk], self.db_alias), unmoved, {"upper": middle}):
+        if not self.database.update_if(select_shards([shard.pk], self.db_alias), unmoved, {"upper": middle}):
             return None
         new.save(using=self.db_alias, force_insert=True)
         return new

@@ -14,11 +14,7 @@ from massmigration import logs, record_cache, states, wording
 from massmigration.databases.redaction import clean, clean_values, make_storable
 from massmigration.databases.registry import get_database
 from massmigration.exceptions import IllegalMove
-from massmigration.models import (
-    MigrationEvent,
-    MigrationRecord,
-)
-from massmigration.recorder.conditional import delete_if, update_if
+from massmigration.models import MigrationEvent, MigrationRecord
 from massmigration.recorder.seen import Seen
 from massmigration.recorder.shards import delete_shards
 
@@ -42,6 +38,15 @@ class Author(NamedTuple):
 def get_record(key: str, db_alias: str) -> MigrationRecord | None:
     """Return the record, or None if the migration was not run on this database."""
     return MigrationRecord.objects.using(db_alias).filter(pk=key).first()
+
+
+def lock_record(key: str, db_alias: str) -> MigrationRecord | None:
+    """Return the record, which no other process moves until the transaction ends.
+
+    On SQLite a write transaction keeps all others out anyway; on a document store one of two commits fails.
+    """
+    records = MigrationRecord.objects.using(db_alias).filter(pk=key)
+    return (records.select_for_update() if get_database(db_alias).has_row_locks else records).first()
 
 
 def get_records(keys: Collection[str], db_alias: str) -> dict[str, MigrationRecord]:
@@ -111,7 +116,7 @@ def move(
     if legal.target is not None:
         fields["status"] = legal.target
     with transaction.atomic(using=db_alias):
-        if not update_if(rows, expected, {"moved_at": timezone.now(), **clean_values(fields)}):
+        if not get_database(db_alias).update_if(rows, expected, {"moved_at": timezone.now(), **clean_values(fields)}):
             return False
         attempt_uuid = fields.get("attempt_uuid", of_attempt)
         reason = fields.get("reason", "")
@@ -139,7 +144,7 @@ def delete_record(
     """Forget the record and its shards, if it may be reset and is still as a person has seen it; the events stay."""
     rows = MigrationRecord.objects.using(db_alias).filter(pk=key)
     sources = [status for status in states.MOVES["reset"].sources if seen is None or seen.status in ("", status)]
-    deleted = delete_if(rows, {"status__in": sources, "attempt_uuid": attempt_uuid})
+    deleted = get_database(db_alias).delete_if(rows, {"status__in": sources, "attempt_uuid": attempt_uuid})
     if deleted:
         delete_shards(attempt_uuid, db_alias)
         add_event(key, db_alias, "reset", author, attempt_uuid)

@@ -12,7 +12,6 @@ from django.db.models import QuerySet
 from massmigration.databases import clock
 from massmigration.databases.registry import get_database
 from massmigration.models import MigrationShard
-from massmigration.recorder.conditional import delete_if
 
 FREE: Final[dict[str, Any]] = {"worker": "", **clock.NO_LEASE}
 """The columns of a shard that no worker holds."""
@@ -66,6 +65,6 @@ def delete_shards(attempt_uuid: uuid.UUID | None, db_alias: str) -> None:
 
     def delete_done() -> None:
         for part in database.page_writes(done):
-            delete_if(select_shards(part, db_alias), {"status": MigrationShard.DONE})
+            database.delete_if(select_shards(part, db_alias), {"status": MigrationShard.DONE})
 
     transaction.on_commit(delete_done, using=db_alias, robust=True)

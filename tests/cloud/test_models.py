@@ -282,7 +282,7 @@ def test_failures_are_kept_counted_and_closed_by_hundreds(db_alias):
     assert recorder.count_open_failures(uuid.uuid4(), db_alias) == recorder.count_open_failures(None, db_alias) == 0
     stored = recorder.get_failures(attempt_uuid, db_alias)
     assert (stored[7].message, stored[7].traceback) == ("ö" * 2000, "line\n" * 4000)
-    recorder.mark_failures_retried(stored, db_alias)
+    recorder.close_failures(stored, db_alias, "retried")
     assert recorder.count_open_failures(attempt_uuid, db_alias) == 0
     assert len(recorder.get_failures(attempt_uuid, db_alias)) == 450
 
