@@ -6,7 +6,8 @@ import pytest
 from django.db.models import F
 
 from massmigration import BaseMigration, BatchMigration, CustomMigration, MapperMigration, SimpleMigration
-from tests.engine.support import run
+from massmigration.engine.kinds import KINDS, get_kind
+from tests.engine.support import make, run
 from tests.testapp.models import City
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
@@ -147,3 +148,29 @@ def test_base_that_reports_an_error(db_alias):
         "operation_error",
         "the other side is down",
     )
+
+
+class WithFields(MapperMigration):
+    update_fields = ["visits"]
+
+
+ANSWERS = {
+    BaseMigration: ("", True, False, False, False),
+    SimpleMigration: ("", False, False, False, False),
+    MapperMigration: ("rows", False, True, True, False),
+    WithFields: ("rows", False, True, True, True),
+    BatchMigration: ("rows", False, True, True, False),
+    CustomMigration: ("items", False, True, False, False),
+}
+
+
+@pytest.mark.parametrize("definition", ANSWERS, ids=lambda definition: definition.__name__)
+def test_each_kind_answers_for_itself(definition):
+    kind = get_kind(make(type("Migration", (definition,), {})))
+    answers = (kind.unit, kind.is_launched, kind.has_objects, kind.finds_by_key, kind.knows_changed)
+    assert answers == ANSWERS[definition]
+
+
+def test_every_definition_has_a_kind_of_its_own():
+    assert [kind.definition for kind in KINDS] == [each for each in ANSWERS if each is not WithFields]
+    assert all(type(get_kind(make(kind.definition))) is kind for kind in KINDS)
