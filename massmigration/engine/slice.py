@@ -221,17 +221,8 @@ class Slice:
             self._recorder.fail_shard(self.shard)
             if failure is not None:
                 recorder.keep_failure(failure, self.db_alias)
-            if not recorder.move(
-                self.shard.key,
-                self.db_alias,
-                "fail",
-                self.author,
-                of_attempt=self.shard.attempt_uuid,
-                detail=sentence,
-                reason=reason,
-                error=sentence,
-                cause=logs.Cause(error, about["json_fields"]),
-            ):
+            of_attempt, cause = self.shard.attempt_uuid, logs.Cause(error, about["json_fields"])
+            if not recorder.fail(self.shard.key, self.db_alias, self.author, of_attempt, sentence, reason, cause):
                 raise Stopped(f"{self.shard.key} was stopped before it failed.")
             if reason == states.FAILURES_OPEN and not self._count_open():
                 raise Rest(0, "its end, since the last failure was accepted meanwhile")

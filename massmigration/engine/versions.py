@@ -144,19 +144,8 @@ def ensure_fit(migration: BaseMigration, db_alias: str, attempt: MigrationAttemp
         return True
     else:
         return True
-    run_write(
-        db_alias,
-        lambda: recorder.move(
-            attempt.key,
-            db_alias,
-            "fail",
-            author,
-            of_attempt=attempt.uuid,
-            detail=sentence,
-            reason=states.OPERATION_ERROR,
-            error=sentence,
-        ),
-    )
+    reason = states.OPERATION_ERROR
+    run_write(db_alias, lambda: recorder.fail(attempt.key, db_alias, author, attempt.uuid, sentence, reason))
     return False
 
 

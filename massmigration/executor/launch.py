@@ -44,7 +44,9 @@ def launch_after_commit(
         except Exception as error:
             sentence = get_message(error) if isinstance(error, MassMigrationError) else describe(error)
             if may_fail:
-                _fail(migration.key, db_alias, attempt_uuid, author, sentence, error)
+                failed = migration.key, db_alias, author, attempt_uuid, sentence
+                cause = logs.Cause(error)
+                run_write(db_alias, lambda: recorder.fail(*failed, states.BACKEND_UNREACHABLE, cause))
             else:
                 extra = logs.fields(event="unreachable", key=migration.key, db_alias=db_alias, attempt=attempt_uuid)
                 logger.warning("%s could not be recovered: %s", migration.key, sentence, extra=extra)
@@ -70,22 +72,3 @@ def _launch(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID) ->
         enqueue_watch(backend, migration.key, db_alias, attempt)
     if log_path:
         run_write(db_alias, lambda: recorder.update_attempt(attempt_uuid, db_alias, log_path=log_path))
-
-
-def _fail(
-    key: str, db_alias: str, attempt_uuid: uuid.UUID, author: Author, sentence: str, error: BaseException
-) -> None:
-    run_write(
-        db_alias,
-        lambda: recorder.move(
-            key,
-            db_alias,
-            "fail",
-            author,
-            of_attempt=attempt_uuid,
-            detail=sentence,
-            reason=states.BACKEND_UNREACHABLE,
-            error=sentence,
-            cause=logs.Cause(error),
-        ),
-    )

@@ -49,8 +49,6 @@ def move_or_refuse(
         if not recorder.move(
             key, db_alias, action, author, of_attempt=same, seen=seen, detail=detail, cause=cause, **fields
         ):
-            if not states.is_legal(action, record.status):
-                raise recorder.refuse(key, db_alias, action, record.status)
             raise refuse_changed(key, db_alias, action, seen)
         if also is not None:
             also(record)

@@ -124,6 +124,33 @@ def move(
     return True
 
 
+def fail(
+    key: str,
+    db_alias: str,
+    author: Author,
+    attempt_uuid: uuid.UUID,
+    sentence: str,
+    reason: str,
+    cause: logs.Cause | None = None,
+) -> bool:
+    """Move the record of an attempt to FAILED and keep why.
+
+    Returns:
+        Whether that was done; False if the record is not active any more, or has another attempt.
+    """
+    return move(
+        key,
+        db_alias,
+        "fail",
+        author,
+        of_attempt=attempt_uuid,
+        detail=sentence,
+        cause=cause,
+        reason=reason,
+        error=sentence,
+    )
+
+
 def insert_record(key: str, db_alias: str, **fields: Any) -> bool:
     """Create the record; return False if somebody else was quicker."""
     app_label, _, name = key.partition(":")
