@@ -109,7 +109,11 @@ class LosingBackend(testing.MemoryQueueBackend):
         (EarlyBackend, "test_a_task_is_not_delivered_after_a_rollback", "after a rollback"),
         (HastyBackend, "test_a_delay_is_kept", "seconds too early"),
         (WesternBackend, "test_arguments_arrive_as_they_were", "did not happen within 1 seconds"),
-        (QuietBackend, "test_an_unreachable_queue_is_told_and_can_be_retried", "Nobody was told"),
+        (
+            QuietBackend,
+            "test_an_unreachable_queue_is_told_and_can_be_retried",
+            "does not say that the queue",
+        ),
         (LosingBackend, "test_a_migration_runs_to_its_end_and_visits_each_item_once", "did not happen"),
     ],
 )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RUN_SHARD: Final = "massmigration.tasks.run_shard"
 WATCH: Final = "massmigration.tasks.watch"
 TASKS: Final = (RUN_SHARD, WATCH)
-"""All that a queue may be asked to call; a handler refuses everything else."""
+"""What a queue may call; a handler refuses everything else."""
 
 
 class BaseBackend(ABC):
@@ -39,7 +39,7 @@ class BaseBackend(ABC):
     """Does a queue call our tasks, so that lost ones are to be looked for? Else workers read the shard table."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Take ``has_workers = False`` of older backends for "there is no queue" as well."""
+        """Read ``has_workers = False`` of older backends as "there is no queue" as well."""
         super().__init_subclass__(**kwargs)
         has_workers = vars(cls).get("has_workers")
         if isinstance(has_workers, bool) and "supports_queue" not in vars(cls):
@@ -51,7 +51,7 @@ class BaseBackend(ABC):
 
     @property
     def has_workers(self) -> bool:
-        """Do workers elsewhere take all that is launched, so that a command only watches? A class attribute will do."""
+        """Do workers elsewhere take all that is launched, so that a command only watches? May be a class attribute."""
         return self.supports_queue
 
     @property
@@ -75,13 +75,13 @@ class BaseBackend(ABC):
         """
 
     def launch(self, key: str, db_alias: str, attempt_uuid: uuid.UUID, shard_ids: Sequence[str]) -> str:
-        """Set the open shards of an attempt going; called after the commit of what made them ready.
+        """Start the open shards of an attempt; called after the commit that made them ready.
 
         Args:
             key: The migration's key.
             db_alias: The database.
             attempt_uuid: The attempt.
-            shard_ids: Keys of the shards that nobody works on.
+            shard_ids: Keys of the shards that no worker holds.
 
         Returns:
             Path of the log file that the work is written to, or an empty string.

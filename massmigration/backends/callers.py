@@ -16,10 +16,10 @@ def get_emulator_host() -> str:
 
 
 def is_app_engine() -> bool:
-    """Return whether this is App Engine, which takes ``X-AppEngine-…`` headers off requests from outside.
+    """Return whether this is App Engine, which removes ``X-AppEngine-…`` headers from requests from outside.
 
-    On somebody's own machine djangae's sandbox sets ``GAE_ENV`` to "development" and Google's development server to
-    "localdev"; nobody takes headers off there.
+    On a developer's machine djangae's sandbox sets ``GAE_ENV`` to "development" and Google's development server to
+    "localdev"; no headers are removed there.
     https://cloud.google.com/appengine/docs/standard/reference/request-headers
     """
     return os.environ.get("GAE_ENV") == "standard"
@@ -47,7 +47,7 @@ def check_task_caller(headers: Mapping[str, str]) -> None:
         if not headers.get("X-AppEngine-QueueName"):
             raise TokenRefused("the header X-AppEngine-QueueName is missing, so no queue of App Engine sent it")
     elif not is_emulated():
-        raise TokenRefused("this is not App Engine, and MASSMIGRATION_TASK_URL is not set, so nobody may bring tasks")
+        raise TokenRefused("this is not App Engine, and MASSMIGRATION_TASK_URL is not set, so tasks are not accepted")
 
 
 def get_retry_count(headers: Mapping[str, str]) -> int:

@@ -130,7 +130,7 @@ def _download(url: str) -> tuple[dict[str, str], float] | None:
             body = _read(response) if response.status_code == 200 else b""
             headers = response.headers
         keys = json.loads(body)
-    except Exception:  # the thread has nobody to tell, and each of them means the same: none
+    except Exception:  # the thread cannot report it, and each of them means the same: none
         return None
     is_usable = isinstance(keys, dict) and all(isinstance(value, str) for value in keys.values())
     return (keys, _get_max_age(headers)) if keys and is_usable else None

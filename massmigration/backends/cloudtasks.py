@@ -63,7 +63,7 @@ class CloudTasksBackend(BaseBackend):
 
     @property
     def slice_seconds(self) -> float:
-        """So much of the deadline that a batch which takes long ends before it, too."""
+        """Most of the deadline, so that a slow batch ends before it, too."""
         return self.deadline * SHARE_OF_DEADLINE
 
     def check(self) -> list[checks.CheckMessage]:
@@ -176,7 +176,7 @@ def find_missing_settings() -> Iterator[str]:
         )
     if conf.task_url and not conf.task_service_account and not is_emulated():
         yield (
-            "MASSMIGRATION_TASK_URL is set, but MASSMIGRATION_TASK_SERVICE_ACCOUNT is not, so that nobody could prove "
+            "MASSMIGRATION_TASK_URL is set, but MASSMIGRATION_TASK_SERVICE_ACCOUNT is not, so no caller could prove "
             "to be Cloud Tasks. Set it to the e-mail address of a service account of the project."
         )
 

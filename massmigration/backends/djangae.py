@@ -92,7 +92,7 @@ class DjangaeBackend(BaseBackend):
 
     @property
     def slice_seconds(self) -> float:
-        """So much of the request's deadline that a batch which takes long ends before it, too."""
+        """Most of the request's deadline, so that a slow batch ends before it, too."""
         return conf.task_deadline * SHARE_OF_DEADLINE
 
     def enqueue(
@@ -136,7 +136,7 @@ class DjangaeBackend(BaseBackend):
             return {"_version": os.environ.get("GAE_VERSION")} | route
         if task != RUN_SHARD:
             return {name: value for name, value in route.items() if name != "_instance"} | {"_version": "default"}
-        return {"_version": "default"} | route  # another service has versions of its own
+        return {"_version": "default"} | route  # another service has its own versions
 
 
 def run_task(task: str, arguments: str) -> None:

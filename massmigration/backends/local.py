@@ -1,4 +1,4 @@
-"""LocalBackend: no broker and no daemon; the shard table is the queue, and processes of this machine work it off."""
+"""LocalBackend: no broker and no daemon; the shard table is the queue, and processes of this machine work on it."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def make_environment() -> dict[str, str]:
 
 
 def start_detached(command: list[str], log_path: Path) -> None:
-    """Start a process that is nobody's child, so that it outlives us and leaves no zombie.
+    """Start a process that is not our child, so that it outlives us and leaves no zombie.
 
     Args:
         command: Program and arguments.
@@ -142,7 +142,7 @@ def start_detached(command: list[str], log_path: Path) -> None:
                 flags = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined]
                 subprocess.Popen(command, creationflags=flags, **options)
                 return
-            # The shell forks once more and ends at once: the process is adopted by init, and the shell is reaped.
+            # The shell forks again and ends at once: init adopts the process, and the shell is reaped.
             shell = ["/bin/sh", "-c", '"$@" &', "sh", *command]
             subprocess.run(shell, start_new_session=True, check=True, timeout=30, **options)
     except (OSError, subprocess.SubprocessError) as error:

@@ -69,7 +69,7 @@ def make_log_path(key: str, attempt_uuid: uuid.UUID) -> Path:
         except OSError as error:
             fault = f"it cannot be made: {error.strerror}"
         else:
-            fault = find_log_dir_fault(folder)  # another user may have been quicker
+            fault = find_log_dir_fault(folder)  # another user may have been faster
     if fault:
         raise BackendUnreachable(
             f"Logs cannot be written to {folder}: {fault}. Set MASSMIGRATION_LOG_DIR to a folder that only you can "
@@ -88,7 +88,7 @@ def open_log(path: Path) -> BinaryIO:
     Raises:
         OSError: It cannot be opened, or it is a link, a pipe or another user's file.
     """
-    # Without O_NONBLOCK, opening a pipe that nobody reads would wait for ever.
+    # Without O_NONBLOCK, opening a pipe without a reader would wait for ever.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     handle = os.open(path, flags, 0o600)
     try:

@@ -14,7 +14,7 @@ from massmigration.backends.base import RUN_SHARD, WATCH
 
 SALT: Final = "massmigration.backends.payloads"
 CONTENT_TYPE: Final = "application/x-massmigration-task"
-"""A type of our own: no form of a foreign page can send it, and no middleware parses it."""
+"""A custom type: no form of a foreign page can send it, and no middleware parses it."""
 
 MAX_BYTES: Final = 10_000
 """Far more than a task of ours has; Cloud Tasks would carry 1 MB."""
@@ -65,7 +65,7 @@ def load(body: bytes) -> Task:
         body: As it was received.
 
     Raises:
-        BadSignature: Somebody else wrote it, it is not whole, or it is older than ``MAX_AGE_SECONDS``.
+        BadSignature: We did not sign it, it is incomplete, or it is older than ``MAX_AGE_SECONDS``.
         UnknownTask: It is ours, but there is no such task, or not with these arguments.
     """
     try:

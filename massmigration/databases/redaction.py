@@ -143,7 +143,7 @@ def make_harmless(error: BaseException, *, on_one_line: bool = False) -> BaseExc
 
     Args:
         error: Any error; it is not changed.
-        on_one_line: Whether each message is put on one line, so that it cannot be taken for a line of the log.
+        on_one_line: Whether each message is put on one line, so that it does not look like a line of the log.
     """
     return _Chain(error, on_one_line=on_one_line).copy()
 

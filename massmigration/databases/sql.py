@@ -28,7 +28,7 @@ class SqlDatabase(BaseDatabase):
     # https://mariadb.com/docs/server/reference/data-types/string-data-types/uuid-data-type
     orders_uuids: bool = False
 
-    # Which errors pass by themselves, and which say that a transaction was rolled back for another one (SQLSTATE)?
+    # Which errors are transient, and which say that a transaction was rolled back for another one (SQLSTATE)?
     transient_states: frozenset[str] = TRANSIENT_STATES
     rolled_back_states: frozenset[str] = TRANSIENT_STATES
 

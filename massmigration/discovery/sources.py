@@ -30,7 +30,7 @@ def import_source(file: MigrationFile) -> Any:
     before = _hash(file.path)
     module = import_module(file.module)
     if not _is_known(file.module, module):
-        # A file that is replaced at this very moment: nobody can tell which of the two was imported.
+        # A file that is replaced at this very moment: it is not known which of the two was imported.
         _imported[file.module] = module, before if before == _hash(file.path) else ""
     return module
 

@@ -108,7 +108,7 @@ class BackendConformance(BackendHarness):
         self.wait_for_end()
 
     def test_deliveries_that_come_twice_late_and_in_any_order_change_nothing(self) -> None:
-        """Each shard is sent again and again, at random moments, and once more in the end."""
+        """Each shard is sent again and again, at random moments, and again in the end."""
         chance = random.Random(1)
         left = 40 if self.get_backend().supports_queue else 3
         api.start_migration(SLOW, self.db_alias, actor="conformance")
@@ -148,7 +148,7 @@ class BackendConformance(BackendHarness):
                 api.start_migration(VISITS, self.db_alias, actor="conformance")
             except BackendUnreachable as error:
                 told = str(error)
-        assert VISITS in told, "Nobody was told that the queue is unreachable."
+        assert VISITS in told, "The error does not say that the queue is unreachable."
         record = api.get_record(VISITS, self.db_alias)
         assert record is not None
         assert (record.status, record.reason) == (states.FAILED, states.BACKEND_UNREACHABLE)

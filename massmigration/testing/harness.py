@@ -28,7 +28,7 @@ RESTS: Final = "massmigration:0003_rests"
 
 
 class BackendHarness(TransactionTestCase):
-    """The base of ``BackendConformance``: has no tests of its own.
+    """The base of ``BackendConformance``: has no tests itself.
 
     Attributes:
         backend: Dotted path of the backend.

@@ -1,4 +1,4 @@
-"""Which errors of Google's services pass by themselves; they come bare, or as the cause of one of Django's."""
+"""Which errors of Google's services are transient; they come bare, or as the cause of one of Django's."""
 
 from __future__ import annotations
 

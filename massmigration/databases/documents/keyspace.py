@@ -94,7 +94,7 @@ class Integers(KeySpace):
         return int(key)
 
     def get_key(self, position: int) -> Any:
-        """Return the number itself. It is never 0, which no row has and which the connectors take for no key."""
+        """Return the number itself. It is never 0, which no row has and which the connectors do not accept as a key."""
         return max(LOWEST_INTEGER, min(position, HIGHEST_INTEGER)) or -1
 
 
