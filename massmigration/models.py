@@ -1,11 +1,11 @@
-"""What is stored, in the database that is migrated; only ``recorder.py`` writes it.
+"""What is stored, in the database that is migrated; only ``recorder/`` writes it.
 
 Rows are found by their key, or by the one field that carries an index: on Datastore and Firestore one explicit index
 makes all other fields of a model unsearchable, which keeps their many writes cheap. Their order is that of their keys:
 by an unsearchable field Datastore would find no row at all.
 
-A column that is added after the first version may be null, which means unknown: during a deploy workers of the version
-before still insert rows.
+A column that is added after the first version may be null, which means unknown: during a deploy, workers of the
+previous version still insert rows.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class MigrationAttempt(models.Model):
 class MigrationShard(models.Model):
     """A range of keys that is worked on as one resumable unit; also the planning and the finish of an attempt.
 
-    ``lower`` (exclusive), ``upper`` (inclusive) and ``cursor`` are keys as ``engine/keys.py`` encodes them; None is
+    ``lower`` (exclusive), ``upper`` (inclusive) and ``cursor`` are keys as ``databases/keys.py`` encodes them; None is
     open. ``lease_until`` is the end of the lease in milliseconds since 1970 (UTC), by the database's clock;
     ``takeovers`` counts the workers that were lost since the cursor last moved; ``extension`` tells how far the last,
     open range has grown since it was planned.

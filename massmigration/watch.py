@@ -73,7 +73,7 @@ def enqueue_watch(
     backend.enqueue(WATCH, arguments, db_alias=db_alias, delay_seconds=delay, name=name)
     # Recorded afterwards: a process killed in between is delivered again, so no watch is expected that never comes.
     seen = attempt.watch_due_at
-    return run_write(db_alias, lambda: recorder.note_watch(attempt.uuid, db_alias, seen, due_at))
+    return run_write(db_alias, lambda: recorder.record_watch(attempt.uuid, db_alias, seen, due_at))
 
 
 def is_superseded(attempt: MigrationAttempt, due_at: datetime | None) -> bool:

@@ -26,7 +26,7 @@ TASKS: Final = (RUN_SHARD, WATCH)
 
 
 class BaseBackend(ABC):
-    """A transport that calls a task function later, elsewhere; it may do so twice, late and out of order.
+    """A transport that calls a task function later, elsewhere; tasks may come twice, late and out of order.
 
     Subclass it and give ``enqueue``. One instance serves one migration.
 
@@ -56,7 +56,7 @@ class BaseBackend(ABC):
 
     @property
     def slice_seconds(self) -> float | None:
-        """How long one call of ``run_shard`` may work; None if the transport sets no bound."""
+        """How long one call of ``run_shard`` may take, in seconds; None if the transport sets no limit."""
         return None
 
     @abstractmethod
@@ -66,12 +66,12 @@ class BaseBackend(ABC):
         """Have a task function called later.
 
         Args:
-            task: Dotted path of a module-level function, one of ``TASKS``. ``WATCH`` has to outlive a deploy: where the
-                transport knows versions of the code, it goes to the one that serves by default.
+            task: Dotted path of a module-level function, one of ``TASKS``. ``WATCH`` has to survive a deploy: if the
+                transport can choose a version of the code, it chooses the one that serves by default.
             arguments: Its keyword arguments, JSON values.
             db_alias: The database whose transaction, if one is open, has to be committed before.
             delay_seconds: Call it no earlier than this.
-            name: The same for the same piece of work, so that a transport that can may drop a second one.
+            name: The same for the same piece of work, so that a transport may drop duplicates if it can.
         """
 
     def launch(self, key: str, db_alias: str, attempt_uuid: uuid.UUID, shard_ids: Sequence[str]) -> str:
@@ -84,9 +84,9 @@ class BaseBackend(ABC):
             shard_ids: Keys of the shards that no worker holds.
 
         Returns:
-            Path of the log file that the work is written to, or an empty string.
+            Path of the log file of the work, or an empty string.
         """
-        launch_id = uuid.uuid4().hex  # a queue may refuse a name for days after its task is gone
+        launch_id = uuid.uuid4().hex  # a queue may refuse the name of a task for days after it is gone
         for shard_id in shard_ids:
             arguments = {"shard_id": shard_id, "db_alias": db_alias}
             self.enqueue(RUN_SHARD, arguments, db_alias=db_alias, name=f"{shard_id} {launch_id}")
@@ -143,7 +143,7 @@ def get_backend(migration: BaseMigration) -> BaseBackend:
     """Return the backend that runs the migration.
 
     Args:
-        migration: The definition, whose ``backend``, ``queue_name`` and ``backend_params`` go before the settings.
+        migration: The definition, whose ``backend``, ``queue_name`` and ``backend_params`` override the settings.
 
     Raises:
         ConfigurationError: There is no such backend, or its library is missing.

@@ -26,19 +26,19 @@ def is_app_engine() -> bool:
 
 
 def is_emulated() -> bool:
-    """Return whether tasks come from an emulator, which sends no token; never where a site is hosted."""
+    """Return whether tasks come from an emulator, which sends no token; never true on a hosted site."""
     return bool(get_emulator_host()) and not is_app_engine() and not os.environ.get("K_SERVICE")
 
 
 def check_task_caller(headers: Mapping[str, str]) -> None:
-    """Raise an error unless the request may bring a task; what it brings is signed on top of that.
+    """Raise an error unless the request may deliver a task; its body is signed as well.
 
     Args:
         headers: Of the request; names in any case.
 
     Raises:
-        TokenRefused: It may not. The sentence says why.
-        CertificatesUnreachable: It cannot be told for now.
+        TokenRefused: It may not; the message says why.
+        CertificatesUnreachable: It cannot be verified for now.
     """
     if conf.task_url:
         if not is_emulated():
@@ -53,7 +53,7 @@ def check_task_caller(headers: Mapping[str, str]) -> None:
 def get_retry_count(headers: Mapping[str, str]) -> int:
     """Return how often the queue has delivered this task before; 0 if it does not say.
 
-    Only a caller that ``check_task_caller`` has let in is to be asked.
+    Ask this only of a caller that ``check_task_caller`` has accepted.
 
     Args:
         headers: Of the request; names in any case.
@@ -64,10 +64,10 @@ def get_retry_count(headers: Mapping[str, str]) -> int:
 
 
 def get_busy_status() -> int:
-    """Return the status by which a task is delivered again, but the rest of the queue as quickly as before.
+    """Return the status that makes the queue deliver a task again without slowing down the others.
 
-    503 from App Engine counts as an error of the platform, and Cloud Tasks slows down the whole queue; 429 does not do
-    so there. Over HTTP both do. https://cloud.google.com/tasks/docs/reference/rest/v2/AppEngineHttpRequest
+    503 from App Engine counts as an error of the platform, and Cloud Tasks slows down the whole queue; 429 does not.
+    Over HTTP both do. https://cloud.google.com/tasks/docs/reference/rest/v2/AppEngineHttpRequest
     """
     return 429 if is_app_engine() and not conf.task_url else 503
 
@@ -79,8 +79,8 @@ def check_cron_caller(headers: Mapping[str, str]) -> None:
         headers: Of the request; names in any case.
 
     Raises:
-        TokenRefused: It does not. The sentence says why.
-        CertificatesUnreachable: It cannot be told for now.
+        TokenRefused: It does not; the message says why.
+        CertificatesUnreachable: It cannot be verified for now.
     """
     if is_app_engine() and headers.get("X-Appengine-Cron") == "true":
         return

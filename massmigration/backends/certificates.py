@@ -6,7 +6,7 @@ Two libraries were tried against the tests of this module, and neither replaces 
   an answer of nonsense for as long as its ``Cache-Control`` says, does not look for a key that it does not know
   before then, and takes tokens that do not name their key.
 - ``jwt.PyJWKClient`` (PyJWT 2.15) holds a lock during the download, so that one stranger's token delays all others,
-  gives an issuer that is down no rest, and does not read ``Cache-Control``.
+  downloads again and again while the issuer is down, and does not read ``Cache-Control``.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ ABANDON_SECONDS: Final = 30.0
 """After this time a download that has not ended does not keep another from starting. Its thread may be in a process
 that was forked, or the issuer may send a byte now and then."""
 REFETCH_SECONDS: Final = 60.0
-"""The shortest time between two downloads for a key that is unknown, so that made-up tokens do not cause more."""
+"""The shortest time between two downloads for a key that is unknown, so that forged tokens cause no more of them."""
 RETRY_SECONDS: Final = 10.0
-"""The rest after a download that failed. It doubles with each further one, up to ``REFETCH_SECONDS``."""
+"""The pause after a failed download. It doubles with each further one, up to ``REFETCH_SECONDS``."""
 DEFAULT_MAX_AGE: Final = 300.0
 LONGEST_MAX_AGE: Final = 24 * 60 * 60.0
 MAX_BYTES: Final = 1_000_000
@@ -47,7 +47,7 @@ class _Download(NamedTuple):
 class Certificates:
     """The issuer's certificates by key id.
 
-    A token whose key is known is never kept waiting by a download that another one needs.
+    A token whose key is known never waits for a download that another one needs.
 
     Args:
         url: Where they are, as JSON from key id to PEM.
@@ -83,7 +83,7 @@ class Certificates:
             is_ours = download is None and now >= self._next_fetch_at
             if is_ours:
                 download = self._start(now)
-        # Only those wait that have nothing to go by. Of those with an unknown key, one waits: a stranger makes up many.
+        # Callers wait if no certificates are fresh. With an unknown key only one waits, because strangers make up many.
         if download is not None and (is_ours or not has_fresh):
             download.ended.wait(FETCH_SECONDS)
         with self._lock:

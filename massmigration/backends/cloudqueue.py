@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 ATTEMPT_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 15.0
-"""For how long a call is repeated while Cloud Tasks does not answer."""
+"""For how long a call is retried while Cloud Tasks does not answer."""
 
 SHARE_OF_DEADLINE: Final = 0.75
-"""How much of a request's time a slice may take; the rest is for its last batch, and to enqueue what comes next."""
+"""The share of a request's time that a slice may take; the rest is for the last batch and the next task."""
 
 LONGEST_DELAY: Final = timedelta(days=30) - timedelta(minutes=1)
 """Cloud Tasks plans 30 days ahead and no further (https://cloud.google.com/tasks/docs/quotas)."""
@@ -51,13 +51,13 @@ class CloudQueue(NamedTuple):
         return f"projects/{self.project}/locations/{self.location}/queues/{self.name}"
 
     def add(self, task: dict[str, Any]) -> None:
-        """Add a task; one whose name the queue knows is passed over.
+        """Add a task; one whose name the queue knows already is ignored.
 
         Args:
             task: As the API has it (https://cloud.google.com/tasks/docs/reference/rest/v2).
 
         Raises:
-            BackendUnreachable: The queue did not take it, also after some repetitions if that could help.
+            BackendUnreachable: The queue did not take it, even after retries where those could help.
         """
         from google.api_core import exceptions, retry, timeout
         from google.auth.exceptions import GoogleAuthError
@@ -80,7 +80,7 @@ class CloudQueue(NamedTuple):
             raise BackendUnreachable(self.explain(cause)) from error
 
     def find_stop(self) -> str:
-        """Return a sentence if the queue is paused or disabled, and an empty string if it is not, or may not be asked.
+        """Return a sentence if the queue is paused or disabled; an empty string if it is not, or if this is unknown.
 
         That takes the permission ``cloudtasks.queues.get``, which ``roles/cloudtasks.viewer`` has.
         """
@@ -105,7 +105,7 @@ class CloudQueue(NamedTuple):
         return ""
 
     def explain(self, error: BaseException) -> str:
-        """Return one sentence with the way out.
+        """Return one sentence that says what to do.
 
         Args:
             error: What google-cloud-tasks raised.
@@ -139,14 +139,14 @@ class CloudQueue(NamedTuple):
             ),
         )
         otherwise = "Cloud Tasks does not take tasks for the queue '{path}': {said}. Try again in a moment."
-        sentence = next((text for kinds, text in sentences if isinstance(error, kinds)), otherwise)
+        sentence = next((text for classes, text in sentences if isinstance(error, classes)), otherwise)
         said = " ".join(str(getattr(error, "message", "") or error).split()).rstrip(".")
         further = OVER_HTTP if conf.task_url else ON_APP_ENGINE
         return sentence.format(path=self.path, said=said or type(error).__name__, queue=self, further=further)
 
 
 def make_task_name(name: str) -> str:
-    """Return the name of a task on a queue: hashed, because a queue is slow at names that resemble each other.
+    """Return the name of a task on a queue: hashed, because similar names make a queue slow.
 
     Args:
         name: The same for the same piece of work.
@@ -155,7 +155,7 @@ def make_task_name(name: str) -> str:
 
 
 def get_client() -> CloudTasksClient:
-    """Return this process's client, which its threads share; a fork makes its own, as no channel outlives one.
+    """Return this process's client, which its threads share; a forked process makes its own.
 
     ``TASKS_EMULATOR_HOST`` in the environment, ``host:port``, points it at an emulator.
     """

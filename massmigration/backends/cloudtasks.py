@@ -33,8 +33,8 @@ class CloudTasksBackend(BaseBackend):
     """Puts tasks on a queue of Cloud Tasks, which delivers them to ``massmigration.urls``.
 
     With ``MASSMIGRATION_TASK_URL`` they come as plain HTTP requests with a token, without it through App Engine. Of
-    ``backend_params`` it reads ``dispatch_deadline`` (seconds, before ``MASSMIGRATION_TASK_DEADLINE``), and on App
-    Engine ``service`` and ``version``; others are for other backends.
+    ``backend_params`` it reads ``dispatch_deadline`` (seconds, overrides ``MASSMIGRATION_TASK_DEADLINE``), and on App
+    Engine ``service`` and ``version``; it ignores others.
 
     Raises:
         BackendNotInstalled: google-cloud-tasks is missing.
@@ -124,7 +124,7 @@ class CloudTasksBackend(BaseBackend):
     def _route(self, task: str) -> dict[str, str]:
         """Return the service and version of App Engine; without a version it is the one that then serves by default.
 
-        Shards stay with the code that they began with, watching outlives a deploy.
+        A shard stays with the version of the code that began it; a watch survives a deploy.
         """
         here = os.environ.get("GAE_SERVICE", "")
         service = self.params.get("service") or here

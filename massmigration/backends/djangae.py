@@ -123,13 +123,13 @@ class DjangaeBackend(BaseBackend):
         return messages if path is None else [*messages, *check_redirect(path)]
 
     def check_launch(self, db_alias: str, *, origin: str) -> None:
-        """Refuse what djangae would only tell with a traceback, and a queue that is known to deliver nothing."""
+        """Refuse what djangae would answer with a traceback, and a queue that is known to deliver nothing."""
         check_setup()
         if stop := _get_queue(self._defer_kwargs.get("_queue") or self.queue_name).find_stop():
             raise ConfigurationError(stop)
 
     def _route(self, task: str) -> dict[str, Any]:
-        """Return where the task goes: shards stay with the code that they began with, watching outlives a deploy."""
+        """Return where the task goes: a shard stays with the version that began it; a watch survives a deploy."""
         here = os.environ.get("GAE_SERVICE")
         route: dict[str, Any] = {"_queue": self.queue_name, "_service": here} | self._defer_kwargs
         if task == RUN_SHARD and route["_service"] == here:
@@ -145,7 +145,7 @@ def run_task(task: str, arguments: str) -> None:
     The queue delivers it again after any exception but ``PermanentTaskFailure``, which must never leave here.
 
     Args:
-        task: Dotted path, one of ``TASKS``; anything else is told and dropped.
+        task: Dotted path, one of ``TASKS``; anything else is logged and dropped.
         arguments: Its keyword arguments as JSON.
     """
     if task not in TASKS:
@@ -216,7 +216,7 @@ def find_setup_faults() -> Iterator[SetupFault]:
 
 
 def find_wrappings() -> Iterator[SetupFault]:
-    """Yield what the site puts around each of its views, and what djangae's handler of tasks cannot bear."""
+    """Yield what the site puts around all views that breaks djangae's handler of tasks."""
     path = get_handler_path()
     if path is None:
         return
@@ -258,8 +258,8 @@ def _send(task: str, arguments: str, options: dict[str, Any], delay: timedelta) 
     if delay > timedelta(0):
         # Not _countdown: where USE_TZ is off, defer() takes the local time for UTC.
         options["_eta"] = datetime.now(timezone.utc) + min(delay, LONGEST_DELAY)
-    passes = (exceptions.ServiceUnavailable, exceptions.DeadlineExceeded, exceptions.InternalServerError)
-    repeat = retry.Retry(retry.if_exception_type(*passes), initial=0.1, maximum=2, timeout=PATIENCE_SECONDS)
+    transient = (exceptions.ServiceUnavailable, exceptions.DeadlineExceeded, exceptions.InternalServerError)
+    repeat = retry.Retry(retry.if_exception_type(*transient), initial=0.1, maximum=2, timeout=PATIENCE_SECONDS)
     try:
         repeat(import_module("djangae.tasks.deferred").defer)(run_task, task, arguments, **options)
     except exceptions.AlreadyExists:

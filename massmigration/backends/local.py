@@ -25,8 +25,8 @@ from massmigration.exceptions import BackendUnreachable, ConfigurationError
 class LocalBackend(BaseBackend):
     """Runs migrations on this machine.
 
-    ``massmigrate`` works the shards off in its own process, or in ``--workers N``; a start from elsewhere makes one
-    detached process, which outlives the request and the terminal.
+    ``massmigrate`` does the work in its own process, or in ``--workers N``; a start from elsewhere makes one detached
+    process, which outlives the request and the terminal.
     """
 
     supports_queue: ClassVar[bool] = False
@@ -39,7 +39,7 @@ class LocalBackend(BaseBackend):
     def enqueue(
         self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0, name: str = ""
     ) -> None:
-        """Do nothing: workers find what is to do in the shard table."""
+        """Do nothing: workers find their work in the shard table."""
 
     def launch(self, key: str, db_alias: str, attempt_uuid: uuid.UUID, shard_ids: Sequence[str]) -> str:
         """Start one detached process that works on the attempt, and return the path of its log."""

@@ -18,8 +18,8 @@ ROOT_USER: Final = 0
 def find_log_dir_fault(folder: Path) -> str:
     """Return why logs must not or cannot be written there, or an empty string; makes no folder.
 
-    The default is in the temporary folder, where every user of the machine may make a folder or a link of our name
-    before we do.
+    The default is in the temporary folder, where any user of the machine may have made a folder or a link of that name
+    first.
 
     Args:
         folder: The folder; it need not exist.

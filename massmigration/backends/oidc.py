@@ -20,7 +20,7 @@ _REMOVED_SIGNATURE: Final = "SIGNATURE_REMOVED_BY_GOOGLE"  # https://cloud.googl
 
 
 class TokenRefused(Exception):
-    """The token does not prove that the caller is the one that we wait for; the sentence says why."""
+    """The token does not prove that the caller is the expected one; the message says why."""
 
 
 certificates = Certificates(CERTIFICATES_URL)
@@ -70,6 +70,6 @@ def _decode(token: str, audience: str) -> Mapping[str, Any]:
         claims: Mapping[str, Any] = jwt.decode(
             token, certs=keys, audience=audience, clock_skew_in_seconds=CLOCK_SKEW_SECONDS
         )
-    except (ValueError, TypeError, RecursionError) as error:  # what a hostile text brings the decoder to raise
+    except (ValueError, TypeError, RecursionError) as error:  # whatever a hostile text makes the decoder raise
         raise TokenRefused(str(error)[:200]) from error
     return claims

@@ -1,4 +1,4 @@
-"""The body of a task that a queue brings us over HTTP: written and signed here, read and checked here."""
+"""The body of a task that a queue delivers over HTTP: written and signed here, read and checked here."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Task(NamedTuple):
 
 
 class UnknownTask(Exception):
-    """The body is signed by us and asks for what there is not: a name or arguments of another release."""
+    """The signature is ours, but the task or its arguments do not exist: another release wrote it."""
 
 
 def dump(task: str, arguments: Mapping[str, Any]) -> bytes:
@@ -59,7 +59,7 @@ def dump(task: str, arguments: Mapping[str, Any]) -> bytes:
 
 
 def load(body: bytes) -> Task:
-    """Return what a body asks for, if we signed it; nothing in it is looked at before.
+    """Return what a body asks for, if its signature is ours; nothing else in it is read before that.
 
     Args:
         body: As it was received.

@@ -55,13 +55,13 @@ class MigrationFile:
 
 @dataclass(frozen=True)
 class Folder:
-    """An app's package of mass migrations, as it lies on disk.
+    """An app's package of mass migrations on disk.
 
     Attributes:
         package: Its dotted name.
         paths: The directories that it consists of; more than one only without ``__init__.py``.
         files: The migrations, sorted.
-        strays: Other Python files, which are not run as their names have no number.
+        strays: Other Python files, which are not run because their names have no number.
     """
 
     package: str
@@ -120,11 +120,11 @@ def describe_error(error: BaseException, path: Path | None = None) -> str:
     """Return an error's class and message on one line.
 
     Args:
-        error: Any exception; one whose ``str()`` fails does no harm.
-        path: A file; if it is where the error came from, its line is told.
+        error: Any exception; its ``str()`` may fail.
+        path: A file; if the error came from there, its line is named.
     """
     if isinstance(error, SyntaxError):
-        text = f"{type(error).__name__}: {get_message(error)}"  # tells file and line by itself
+        text = f"{type(error).__name__}: {get_message(error)}"  # names file and line itself
     else:
         name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
         text = f"{name}: {get_message(error)}".rstrip(": ")

@@ -1,4 +1,4 @@
-"""Imports one migration file; whatever the file does, only it is broken."""
+"""Imports one migration file; whatever goes wrong, only this file is broken."""
 
 from __future__ import annotations
 

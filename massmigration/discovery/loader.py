@@ -42,7 +42,7 @@ class MigrationLoader:
     Attributes:
         files: Every file that is named as a migration, by key.
         migrations: An instance of each that could be imported, also if it cannot be run because of what it
-            depends on. It is for looking at declarations: all threads share it, so none of its methods is called.
+            depends on. All threads share it, so only its declarations are read, and none of its methods is called.
         broken: Why each of the others could not.
         graph: What depends on what; broken files are nodes without dependencies.
         folders: The folder of each app that has one.
@@ -74,7 +74,7 @@ class MigrationLoader:
         self._problems = find_problems(self.graph, self.broken, self._unknown)
 
     def get(self, reference: Reference) -> BaseMigration:
-        """Return a migration that can be run, an instance of the caller's own.
+        """Return a new instance of a migration that can be run.
 
         Args:
             reference: Key, pair or migration.
@@ -215,7 +215,7 @@ class _Cache:
     def is_stale(self) -> bool:
         """Look once a second whether a file was added, removed, or perhaps repaired.
 
-        The development server restarts when a loaded module changes, but does not know new and broken files.
+        The development server restarts when a loaded module changes, but does not notice new and broken files.
         """
         if self.loader is None or self.is_reading or not settings.DEBUG:
             return False
@@ -246,7 +246,7 @@ def get_loader() -> MigrationLoader:
 
 
 def reload_loader() -> MigrationLoader:
-    """Forget what was imported of all folders, read them again, and return the new loader."""
+    """Forget what was imported from all folders, read them again, and return the new loader."""
     with _cache.lock:
         packages = {folder.package for folder in _cache.loader.folders.values()} if _cache.loader else set()
         packages |= {package for config in apps.get_app_configs() if (package := get_modules_package(config))}

@@ -1,4 +1,4 @@
-"""Tells why migrations cannot be run: their own problems, and those of what they depend on."""
+"""Finds out why migrations cannot be run: their own problems, and those of what they depend on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def find_problems(
         unknown: ``(child, parent)`` where the parent does not exist.
 
     Returns:
-        Errors by key. Of several problems the nearest is told: its own before an inherited one.
+        Errors by key; of several problems the nearest one, so its own before an inherited one.
     """
     own: dict[str, LoadError] = dict(broken)
     for child, parent in unknown:

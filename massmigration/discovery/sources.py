@@ -16,7 +16,7 @@ _imported: dict[str, tuple[Any, str]] = {}
 
 
 def import_source(file: MigrationFile) -> Any:
-    """Import a file's module and remember what its text was; a module that is imported already is returned as it is.
+    """Import a file's module and remember its text; a module that is imported already is returned.
 
     Args:
         file: The file.

@@ -1,4 +1,4 @@
-"""The only writer of the tables in ``models.py``, so that two people, or two workers, cannot both win."""
+"""The only writer of the tables in ``models.py``, so that of two people, or of two workers, only one wins."""
 
 from massmigration.recorder.attempts import (
     add_attempt,
@@ -6,7 +6,7 @@ from massmigration.recorder.attempts import (
     get_attempt,
     get_attempts,
     keep_totals,
-    note_watch,
+    record_watch,
     update_attempt,
 )
 from massmigration.recorder.failures import (
@@ -82,8 +82,8 @@ __all__ = [
     "keep_totals",
     "lock_record",
     "move",
-    "note_watch",
     "open_again",
+    "record_watch",
     "refuse",
     "skip_object",
     "update_attempt",

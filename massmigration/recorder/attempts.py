@@ -42,7 +42,7 @@ def update_attempt(attempt_uuid: uuid.UUID, db_alias: str, **fields: Any) -> Non
 
 
 def change_source(attempt: MigrationAttempt, db_alias: str, source_hash: str, former_hashes: dict[str, Any]) -> bool:
-    """Name the version of the file that an attempt is worked with from now on.
+    """Record which version of the file an attempt continues with.
 
     Args:
         attempt: As it was read.
@@ -51,15 +51,15 @@ def change_source(attempt: MigrationAttempt, db_alias: str, source_hash: str, fo
         former_hashes: Those that it replaced.
 
     Returns:
-        Whether nobody else has changed it since.
+        Whether no other process has changed it since.
     """
     attempts = MigrationAttempt.objects.using(db_alias).filter(pk=attempt.uuid)
     fields = {"source_hash": source_hash, "former_hashes": former_hashes or None}
     return bool(get_database(db_alias).update_if(attempts, {"source_hash": attempt.source_hash}, fields))
 
 
-def note_watch(attempt_uuid: uuid.UUID, db_alias: str, seen: datetime | None, due_at: datetime) -> bool:
-    """Note when the next look at a run is due; return whether nobody else has done so since the caller read it.
+def record_watch(attempt_uuid: uuid.UUID, db_alias: str, seen: datetime | None, due_at: datetime) -> bool:
+    """Record when the next look at a run is due; return whether no other process has done so since it was read.
 
     Args:
         attempt_uuid: The attempt.

@@ -88,7 +88,7 @@ class ShardRecorder:
 
         Args:
             shard: As its worker holds it; its fence, cursor and upper bound are compared with the stored ones.
-            **fields: What to set; ``shard`` itself stays as it is, because the commit is still to come.
+            **fields: What to set; ``shard`` itself is not changed, because the commit is still to come.
 
         Raises:
             FenceLost: The stored shard is another worker's by now, or its bounds were changed.

@@ -98,7 +98,7 @@ def move(
         seen: Only if the record is still as a person has seen it.
         detail: One line for the event.
         parameters: For the event.
-        cause: What is behind it, for the log.
+        cause: What caused it, for the log.
         **fields: Further fields of the record to set.
 
     Returns:
@@ -152,7 +152,7 @@ def fail(
 
 
 def insert_record(key: str, db_alias: str, **fields: Any) -> bool:
-    """Create the record; return False if somebody else was quicker."""
+    """Create the record; return False if another process was quicker."""
     app_label, _, name = key.partition(":")
     if not get_database(db_alias).has_savepoints and get_record(key, db_alias) is not None:
         return False
@@ -220,7 +220,7 @@ def add_event(
             origin=author.origin,
             reason=reason,
             detail=detail,
-            parameters=sorted(parameters or ()) or None,  # their values are nobody's business
+            parameters=sorted(parameters or ()) or None,  # their values may be confidential
             cause=cause,
         )
         if entry.signal is not None:

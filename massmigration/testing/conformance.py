@@ -71,7 +71,7 @@ class BackendConformance(BackendHarness):
         self.wait_for_end()
 
     def test_a_delay_is_kept(self) -> None:
-        """A task that comes too early is dropped, as its shard rests still."""
+        """A task that comes too early is dropped, because its shard still rests."""
         plan, delay = self.prepare(), timedelta(seconds=1.5)
         not_before = timezone.now() + delay
         if not self.get_backend().supports_queue:
@@ -98,7 +98,7 @@ class BackendConformance(BackendHarness):
         self.assert_applied()
 
     def test_arguments_arrive_as_they_were(self) -> None:
-        """The shard's key has letters of all kinds; with others it would not be found."""
+        """The shard's key has letters of many scripts; garbled, it would not be found."""
         plan = self.prepare()
         stored = MigrationShard.objects.using(self.db_alias)
         stored.filter(pk=plan.pk).delete()
@@ -128,7 +128,7 @@ class BackendConformance(BackendHarness):
         assert MigrationEvent.objects.using(self.db_alias).filter(key=SLOW).count() == len(events) + 80
 
     def test_a_pause_stops_it_and_a_resume_goes_on(self) -> None:
-        """From the cursors: no item is visited again."""
+        """It continues where it stopped: no item is visited again."""
         api.start_migration(SLOW, self.db_alias, actor="conformance")
         self.wait_until(lambda: get_visits(SLOW, self.db_alias), "The first visit")
         api.pause_migration(SLOW, self.db_alias, actor="conformance")

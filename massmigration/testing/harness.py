@@ -20,7 +20,7 @@ from massmigration.models import MigrationShard
 from massmigration.testing.visits import VISIT, VisitingMigration, get_visits
 
 MIGRATIONS: Final = {"massmigration": "massmigration.testing.massmigrations"}
-"""Has to be in ``MASSMIGRATION_MODULES`` of the settings of workers that live in other processes, too."""
+"""Has to be in ``MASSMIGRATION_MODULES`` of workers in other processes as well."""
 
 VISITS: Final = "massmigration:0001_visits"
 SLOW: Final = "massmigration:0002_slow"
@@ -35,7 +35,7 @@ class BackendHarness(TransactionTestCase):
         db_alias: The database that is migrated; workers have to see the test database.
         extra_settings: Other settings that the tests run with.
         patience_seconds: How long to wait for what has to happen.
-        quiet_seconds: How long to wait before something that must not happen is believed not to.
+        quiet_seconds: How long to wait for something that must not happen.
     """
 
     __test__ = False  # for pytest: not this class, but its subclasses
@@ -111,7 +111,7 @@ class BackendHarness(TransactionTestCase):
         return any(map(is_live, shards))
 
     def prepare(self, key: str = VISITS) -> MigrationShard:
-        """Start a migration of which the queue is told nothing, and return its shard of kind plan."""
+        """Start a migration without telling the queue, and return its plan shard."""
         record = api.start_migration(key, self.db_alias, actor="conformance", enqueue=False)
         assert record.attempt_uuid is not None
         # Not read: within a transaction a document store does not give back what was written in it.
