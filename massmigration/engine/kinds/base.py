@@ -27,6 +27,7 @@ class Kind:
 
     Attributes:
         definition: The class that authors subclass.
+        processor: The class of what works the batches; a kind that is launched has none.
         methods: The methods that authors may write.
         unit: What is counted: ``"rows"``, ``"items"``, or nothing if the work is one single step.
         is_launched: Whether the author's ``launch()`` does all the work, so that there is nothing to plan.
@@ -41,6 +42,7 @@ class Kind:
     """
 
     definition: ClassVar[type[BaseMigration]]
+    processor: ClassVar[type[Processor]]
     methods: ClassVar[tuple[Method, ...]] = WORKED_METHODS
     unit: ClassVar[str] = ""
     is_launched: ClassVar[bool] = False
@@ -91,7 +93,7 @@ class Kind:
             db_alias: The database that is migrated.
             should_stop: Asked between two objects: whether to end the batch early.
         """
-        raise NotImplementedError
+        return self.processor(self.migration, db_alias, should_stop)
 
     def count_objects(self, db_alias: str, seconds: float = COUNT_SECONDS) -> Count | None:
         """Return how many objects there are to visit; None if that is not known before the start.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -97,6 +97,7 @@ class CustomKind(Kind):
     """Items of anything, in the shards that ``get_shards()`` returns."""
 
     definition = CustomMigration
+    processor = CustomProcessor
     methods = (
         *WORKED_METHODS,
         Method("get_shards", (("db_alias",),), may_yield=True),
@@ -118,10 +119,6 @@ class CustomKind(Kind):
         totals = [part.total for part in parts]
         total = None if None in totals else sum(total for total in totals if total is not None)
         return Plan(parts, Count(total, is_estimate=False))
-
-    def make_processor(self, db_alias: str, should_stop: Callable[[], bool] = lambda: False) -> Processor:
-        """Return what works the items of a shard."""
-        return CustomProcessor(self.migration, db_alias, should_stop)
 
     def describe_nothing(self, ranges: Sequence[MigrationShard], db_alias: str) -> str:
         """Return a warning that names the method that returned nothing."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from massmigration.databases.counting import COUNT_SECONDS, Count
 from massmigration.databases.keyfilters import get_key_fields
@@ -28,14 +28,14 @@ class QuerysetKind(Kind):
     """Rows, in the order of their keys."""
 
     migration: QuerysetMigration
-    processor: type[QuerysetProcessor]
+    processor: ClassVar[type[QuerysetProcessor]]
     unit = "rows"
     finds_by_key = True
     works_in = "in get_queryset(), or while reading keys"
 
     def check(self, db_alias: str) -> None:
         """Look at the queryset, its key and the fields that are written; reads a key at most."""
-        self.make_processor(db_alias).table.check_readable(self.migration.key)
+        self.processor(self.migration, db_alias).table.check_readable(self.migration.key)
 
     def get_purpose(self, db_alias: str) -> dict[str, Any]:
         """Name the model and its key too: bounds and cursors mean nothing to others."""
@@ -54,10 +54,6 @@ class QuerysetKind(Kind):
         table = self._get_table(db_alias)
         count = table.database.count(table.queryset)
         return Plan(plan_pass(self.migration, table), count)
-
-    def make_processor(self, db_alias: str, should_stop: Callable[[], bool] = lambda: False) -> QuerysetProcessor:
-        """Return what works the rows of a range."""
-        return self.processor(self.migration, db_alias, should_stop)
 
     def count_objects(self, db_alias: str, seconds: float = COUNT_SECONDS) -> Count | None:
         """Count what the queryset finds."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 from massmigration.databases.counting import Count
 from massmigration.definitions.simple import SimpleMigration
@@ -36,16 +35,13 @@ class SimpleProcessor(Processor):
 
 
 class SimpleKind(Kind):
-    """One call, counted as one object that nothing can be told apart in."""
+    """One call, which counts as one object."""
 
     definition = SimpleMigration
+    processor = SimpleProcessor
     methods = (*WORKED_METHODS, Method("operation", (("db_alias",),)))
     has_objects = False
 
     def plan(self, db_alias: str) -> Plan:
         """Return the one part that there is."""
         return Plan([Part(total=1)], Count(1, is_estimate=False))
-
-    def make_processor(self, db_alias: str, should_stop: Callable[[], bool] = lambda: False) -> Processor:
-        """Return what makes the call."""
-        return SimpleProcessor(self.migration, db_alias, should_stop)
