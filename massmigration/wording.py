@@ -170,6 +170,11 @@ def inflect(unit: str, number: int) -> str:
     return unit.removesuffix("s") if number == 1 else unit
 
 
+def was(number: int) -> str:
+    """Return ``was`` for one, and ``were`` for any other number."""
+    return "was" if number == 1 else "were"
+
+
 def describe_rate(rate: float, unit: str) -> str:
     """Return objects per second, such as ``41,200 rows/s``; slow ones with a decimal."""
     return f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.1f} {unit}/s"
@@ -233,7 +238,7 @@ def describe_accepted(accepted_count: int, open_count: int, *, goes_on: bool) ->
     rest = "; the run continues to its end" if goes_on else ""
     if open_count:
         rest = f"; {open_count:,} {'stays' if open_count == 1 else 'stay'} open"
-    return f"{count(accepted_count, 'failures')} {'was' if accepted_count == 1 else 'were'} accepted{rest}"
+    return f"{count(accepted_count, 'failures')} {was(accepted_count)} accepted{rest}"
 
 
 def get_refusal(action: str, key: str, db_alias: str, status: str) -> str:

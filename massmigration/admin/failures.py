@@ -141,10 +141,13 @@ def get_page(request: HttpRequest, key: str, db_alias: str) -> dict[str, Any]:
     counts = api.count_failures(key, db_alias)
     shows_all = bool(request.GET.get("all"))
     status, count = (None, counts.total) if shows_all else (MigrationFailure.OPEN, counts.open)
+    what, closed = "failures" if shows_all else "open failures", counts.total - counts.open
     return {
         "page": Paginator(_Failures(key, db_alias, status, count), PER_PAGE).get_page(request.GET.get("page")),
         "shows_all": shows_all,
-        "closed_count": counts.total - counts.open,
+        "count_text": wording.count(count, what) if count else f"no {what}",
+        "closed_count": closed,
+        "closed_text": f"the {closed:,} that {wording.was(closed)} retried or accepted",
         "acceptable_count": counts.acceptable,
     }
 

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
+from massmigration import wording
 from massmigration.databases.tables import Table
 from massmigration.models import MigrationFailure
 from massmigration.recorder.failures import ACCEPTED, count_by_status, is_accepted, iterate_failures
@@ -59,4 +60,4 @@ def describe_accepted(attempt_uuid: uuid.UUID, db_alias: str) -> str:
     count = count_by_status(attempt_uuid, db_alias, MigrationFailure.ACCEPTED)
     if not count:
         return ""
-    return f"{count:,} {'object was' if count == 1 else 'objects were'} accepted after an error, unmigrated."
+    return f"{wording.count(count, 'objects')} {wording.was(count)} accepted after an error, unmigrated."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any, Final
 
-from massmigration import recorder, states
+from massmigration import recorder, states, wording
 from massmigration.databases.redaction import describe
 from massmigration.databases.registry import is_transient
 from massmigration.databases.transactions import run_write
@@ -70,7 +70,7 @@ def run_finish(shard: MigrationShard, migration: BaseMigration, db_alias: str, a
     if open_count:
         raise FinishRefused(
             states.FAILURES_OPEN,
-            f"{open_count} object{'s' if open_count > 1 else ''} could not be migrated. "
+            f"{wording.count(open_count, 'objects')} could not be migrated. "
             "Fix the problem and retry, or accept the failures.",
         )
     kind = get_kind(migration)

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Any, Final
 
-from massmigration import logs
+from massmigration import logs, wording
 from massmigration.models import MigrationFailure, MigrationShard
 
 logger = logging.getLogger("massmigration")
@@ -45,11 +45,10 @@ def log_takeover(shard: MigrationShard, db_alias: str) -> None:
     """Log that a shard was taken after its last workers were lost, if any were."""
     if shard.takeovers:
         logger.warning(
-            "%s: shard %s has lost %d worker%s in a row before its cursor moved%s",
+            "%s: shard %s has lost %s in a row before its cursor moved%s",
             shard.key,
             shard.pk,
-            shard.takeovers,
-            "" if shard.takeovers == 1 else "s",
+            wording.count(shard.takeovers, "workers"),
             f" from {shard.cursor}" if shard.cursor is not None else "",
             extra=get_fields(shard, db_alias, "taken_over"),
         )
@@ -123,7 +122,7 @@ class SliceLog:
             self.shard.key,
             self.shard.pk,
             outcome,
-            f"{rows:,} row{'' if rows == 1 else 's'}",
+            wording.count(rows, "rows"),
             seconds,
             f": {detail}" if detail else "",
             extra=get_fields(

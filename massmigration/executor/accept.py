@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from massmigration import recorder, states
+from massmigration import recorder, states, wording
 from massmigration.backends.base import get_backend
 from massmigration.databases.aliases import check_database
 from massmigration.databases.registry import get_database
@@ -188,7 +188,7 @@ class _Part:
         return passed
 
     def _record_event(self, count: int) -> None:
-        objects = f"{count:,} object{'' if count == 1 else 's'}"
+        objects = wording.count(count, "objects")
         recorder.add_event(
             self.migration.key,
             self.db_alias,
