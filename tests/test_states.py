@@ -51,6 +51,16 @@ def test_what_is_running_is_already_running():
     )
 
 
+@pytest.mark.parametrize(
+    ("action", "status"),
+    [("pause", "paused"), ("cancel", "cancelled"), ("fake", "applied"), ("resume", "running"), ("retry", "running")],
+)
+def test_what_is_so_already_is_said_to_be(action, status):
+    sentence = wording.get_refusal(action, "places:0002_slugs", "default", status)
+    assert sentence.startswith(f"places:0002_slugs is already {status} on database 'default'. ")
+    assert "so it cannot" not in sentence
+
+
 def test_what_was_never_run_need_not_be_started_to_be_reset():
     assert wording.get_refusal("reset", "places:0002_slugs", "default", "not_run").endswith(
         "There is nothing to reset."

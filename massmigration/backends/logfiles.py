@@ -88,7 +88,7 @@ def open_log(path: Path) -> BinaryIO:
     Raises:
         OSError: It cannot be opened, or it is a link, a pipe or another user's file.
     """
-    # Without O_NONBLOCK, opening a pipe without a reader would wait for ever.
+    # Without O_NONBLOCK, opening a pipe without a reader would wait forever.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     handle = os.open(path, flags, 0o600)
     try:

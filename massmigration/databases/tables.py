@@ -155,7 +155,7 @@ class Table:
 
     def count_matching(self, values: list[Any]) -> int:
         """Return how many of these keys' rows the queryset finds; arguments as ``select_batch``."""
-        if not self._select_range(values).exists():  # nearly always, and quicker asked than for each key
+        if not self._select_range(values).exists():  # nearly always, and a single query is faster than one for each key
             return 0
         chunks = self.database.chunk_keys(self.queryset.model, values)
         return sum(len(set(list_keys(self._select(chunk)))) for chunk in chunks)

@@ -149,7 +149,7 @@ def get_wait(record: MigrationRecord, sums: ShardSums, migration: BaseMigration 
     # Left alone by its worker, without a time from which it may be taken again: that may be a stall, too.
     left = next((shard.waiting_for for shard in waiting if shard.not_before is None), None)
     is_launched = migration is not None and get_kind(migration).is_launched and sums.has_plan
-    if sums.live or resting or is_launched:  # what launch() has set going elsewhere cannot be seen
+    if sums.live or resting or is_launched:  # what launch() has started elsewhere cannot be seen
         return Wait(resting or left)
     since = _find_stall(record, sums.shards, migration)
     return Wait(left, since is not None, since)

@@ -1,4 +1,4 @@
-"""Signals: how a person or the system asks a command to stop, and what the command has been asked so far."""
+"""Signals: how a person or the system asks a command to stop."""
 
 from __future__ import annotations
 

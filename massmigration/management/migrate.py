@@ -99,7 +99,7 @@ class _Walk:
     Args:
         style: Django's colours.
         runner: Runs one migration.
-        interrupts: Whether to go on.
+        interrupts: Whether to continue.
         is_named: Whether a migration was asked for by name: then a step that cannot be launched ends the command.
     """
 

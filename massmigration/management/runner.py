@@ -167,7 +167,7 @@ class Runner:
         return count
 
     def _watch_over(self, migration: BaseMigration, db_alias: str) -> None:
-        """Watch a backend's workers, and hand on what they abandoned."""
+        """Watch a backend's workers, and recover what they abandoned."""
 
         def look(progress: Progress) -> None:
             if progress.stalled:

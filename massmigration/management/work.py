@@ -97,7 +97,7 @@ class Work:
             ) from error
 
     def work_with_children(self, count: int) -> None:
-        """Have child processes work until the migration ends, and see to it that they end with this command.
+        """Have child processes work until the migration ends, and make sure that they end with this command.
 
         Args:
             count: How many.

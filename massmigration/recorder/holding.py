@@ -121,7 +121,7 @@ class ShardRecorder:
 
         Args:
             shard: As its worker holds it.
-            rest_seconds: For how long no worker shall take it.
+            rest_seconds: For how long no worker may take it.
             waiting_for: Why it rests.
             rests: How many times in a row it has rested without progress; None: as often as before.
             is_loss: Whether its worker counts as lost.

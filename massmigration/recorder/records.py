@@ -152,7 +152,7 @@ def fail(
 
 
 def insert_record(key: str, db_alias: str, **fields: Any) -> bool:
-    """Create the record; return False if another process was quicker."""
+    """Create the record; return False if another process was faster."""
     app_label, _, name = key.partition(":")
     if not get_database(db_alias).has_savepoints and get_record(key, db_alias) is not None:
         return False
