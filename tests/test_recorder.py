@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections.abc import Callable
@@ -145,3 +146,11 @@ def test_errors_of_the_public_tree_mean_one_thing_only(error, places):
     package = Path(massmigration.__file__).parent
     files = [path for path in package.rglob("*.py") if "massmigrations" not in path.parts]
     assert {str(path.relative_to(package)) for path in files if f"raise {error}(" in path.read_text()} == places
+
+
+def test_only_the_recorder_makes_shards_and_takes_them_from_workers():
+    package = Path(massmigration.__file__).parent
+    for path in package.rglob("*.py"):
+        text, place = path.read_text(), str(path.relative_to(package))
+        if not place.startswith(("recorder/", "testing/", "models.py", "databases/clock.py")):
+            assert not re.search(r"MigrationShard\(|NO_LEASE", text), place

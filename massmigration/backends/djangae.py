@@ -28,7 +28,7 @@ from massmigration.backends.cloudqueue import (
     CloudQueue,
     make_task_name,
 )
-from massmigration.backends.requests import check_redirect
+from massmigration.backends.delivery import check_redirect
 from massmigration.conf import conf
 from massmigration.databases.redaction import describe
 from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, ConfigurationError

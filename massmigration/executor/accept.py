@@ -180,7 +180,7 @@ class _Part:
             cursor = get_kind(self.migration).get_cursor_after(failure.object_key or "", shard)
             if not recorder.skip_object(shard, cursor, self.db_alias):
                 raise AcceptRefused(
-                    f"Shard {shard.pk} was changed meanwhile, so nothing was accepted. Look at it again, then decide.",
+                    f"Shard {shard.pk} was changed meanwhile. Look at the failures again, then accept them.",
                     key=shard.key,
                     db_alias=self.db_alias,
                 )

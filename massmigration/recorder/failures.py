@@ -200,10 +200,8 @@ def count_by_status(attempt_uuid: uuid.UUID | None, db_alias: str, status: str) 
     """Return how many failures of an attempt have this status."""
     if attempt_uuid is None:
         return 0
-    failures, database = (
-        MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid),
-        get_database(db_alias),
-    )
+    failures = MigrationFailure.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
+    database = get_database(db_alias)
     if not database.can_read_own_writes and database.connection.in_atomic_block:  # some may have been written there
         return sum(failure.status == status for failure in failures)
     return failures.filter(status=status).count()

@@ -1,4 +1,4 @@
-"""What a site's settings keep from arriving, of the requests that a queue makes."""
+"""Checks that the tasks which a queue delivers over HTTP are not kept away by the settings of the site."""
 
 from __future__ import annotations
 
