@@ -21,7 +21,7 @@ class ShardRecorder:
     A worker passes its shard as it holds it; where the stored one has another fence, FenceLost is raised.
 
     Args:
-        db_alias: The self.database.
+        db_alias: The database.
     """
 
     def __init__(self, db_alias: str) -> None:

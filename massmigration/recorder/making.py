@@ -31,10 +31,10 @@ class Part(NamedTuple):
 
 
 class ShardMaker:
-    """Makes the shards of one self.database.
+    """Makes the shards of one database.
 
     Args:
-        db_alias: The self.database.
+        db_alias: The database.
     """
 
     def __init__(self, db_alias: str) -> None:

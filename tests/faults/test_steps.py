@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import massmigration
 from tests.engine.support import in_threads
 from tests.faults.steps import KINDS, QUEUE, STEPS
 from tests.faults.support import make_cities
+from tests.faults.traps import PLACES
 from tests.faults.victims import QUEUE as ON_QUEUE
 from tests.faults.victims import SETTINGS, Victim
 from tests.testapp.models import City
@@ -57,3 +61,9 @@ def test_a_kill_in_each_step_of_a_run_on_a_queue(kind, db_alias, nursery, settin
 def test_every_step_has_a_name_of_its_own_and_known_kinds():
     assert len({step.name for step in STEPS}) == len(STEPS)
     assert all(set(step.kinds) <= set(KINDS) for step in STEPS)
+
+
+def test_every_place_of_a_sudden_death_is_a_function():
+    """One that was renamed would never be met, and the worker would always live."""
+    sources = "".join(path.read_text() for path in Path(massmigration.__file__).parent.rglob("*.py"))
+    assert [name for name in PLACES if name and not re.search(rf"def {name}\(", sources)] == []
