@@ -67,7 +67,7 @@ def test_only_the_kinds_and_the_discovery_ask_for_the_class_of_a_definition():
 
 
 def find_imports(name: str, source: str, modules: Collection[str]) -> set[str]:
-    """Return the modules that a module imports when it is imported, without those that only type checkers need."""
+    """Return the modules that a module imports at its top, also for type checkers only, but not within functions."""
     found = set()
     statements: list[ast.stmt] = list(ast.parse(source).body)
     while statements:
@@ -77,9 +77,7 @@ def find_imports(name: str, source: str, modules: Collection[str]) -> set[str]:
         elif isinstance(statement, ast.ImportFrom):
             within = [f"{statement.module}.{alias.name}" for alias in statement.names]
             found |= {each if each in modules else str(statement.module) for each in within}
-        elif not isinstance(statement, ast.FunctionDef) and not (
-            isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test)
-        ):
+        elif not isinstance(statement, ast.FunctionDef):
             statements += [child for child in ast.iter_child_nodes(statement) if isinstance(child, ast.stmt)]
     return found & set(modules) - {name}
 
@@ -101,7 +99,7 @@ def find_circle(sources: Mapping[str, str]) -> list[str]:
         ("from a import low", True),
         ("try:\n    from a.low import x\nexcept ImportError:\n    pass", True),
         ("def f():\n    import a.low", False),
-        ("if TYPE_CHECKING:\n    import a.low", False),
+        ("if TYPE_CHECKING:\n    import a.low", True),
     ],
 )
 def test_a_circle_is_found(source, is_circle):
