@@ -133,6 +133,13 @@ def test_a_broken_file_is_there(name):
         assert call(name, "shop:0002_broken") is False
 
 
+def test_a_folder_that_cannot_be_read_is_the_reason(settings):
+    settings.MASSMIGRATION_MODULES = {"shop": "nowhere.at_all"}
+    for name in ("migration_is_applied", "start_migration", "get_migration"):
+        with pytest.raises(MigrationNotFound, match=r"'nowhere\.at_all' for the app shop, but it cannot be found"):
+            call(name, KEY)
+
+
 def test_events_are_kept_although_neither_file_nor_record_is_left():
     MigrationRecord.objects.create(key=GONE, app_label="shop", name="0099_gone", status="applied")
     api.reset_migration(GONE)

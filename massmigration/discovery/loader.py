@@ -183,7 +183,9 @@ class MigrationLoader:
         return keys + sorted(self.files.keys() - set(keys), key=get_sort_key)
 
     def _make_not_found(self, reference: object) -> MigrationNotFound:
-        return make_not_found(reference, self._get_keys())
+        error = make_not_found(reference, self._get_keys())
+        unreadable = self.unreadable.get((error.key or "").partition(":")[0])
+        return error if unreadable is None else MigrationNotFound(str(unreadable), key=error.key)
 
 
 class _Cache:
