@@ -9,6 +9,7 @@ from massmigration.recorder.attempts import (
     record_watch,
     update_attempt,
 )
+from massmigration.recorder.events import Author, add_event, get_events
 from massmigration.recorder.failures import (
     FailureCounts,
     FailureFilter,
@@ -25,11 +26,8 @@ from massmigration.recorder.freeing import free_shards, open_again, skip_object
 from massmigration.recorder.holding import ShardRecorder
 from massmigration.recorder.making import Part, ShardMaker
 from massmigration.recorder.records import (
-    Author,
-    add_event,
     delete_record,
     fail,
-    get_events,
     get_keys,
     get_record,
     get_records,

@@ -1,38 +1,22 @@
-"""Writes records and events: a change of a record is one conditional UPDATE together with its event."""
+"""Writes records: a change of one is a conditional UPDATE together with its event."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from massmigration import logs, record_cache, states, wording
-from massmigration.databases.redaction import clean, clean_values, make_storable
+from massmigration import logs, states, wording
+from massmigration.databases.redaction import clean_values
 from massmigration.databases.registry import get_database
 from massmigration.exceptions import IllegalMove
-from massmigration.models import MigrationEvent, MigrationRecord
+from massmigration.models import MigrationRecord
+from massmigration.recorder.events import Author, add_event
 from massmigration.recorder.seen import Seen
 from massmigration.recorder.shards import delete_shards
-
-
-class Author(NamedTuple):
-    """Who changes a state, and from where.
-
-    Attributes:
-        actor: A person's name or a worker's.
-        origin: ``"command"``, ``"admin"``, ``"api"`` or ``"worker"``.
-        user_id: Primary key of the Django user as text, if there is one.
-        sender: Class of the migration, for the signals.
-    """
-
-    actor: str
-    origin: str
-    user_id: str = ""
-    sender: type | None = None
 
 
 def get_record(key: str, db_alias: str) -> MigrationRecord | None:
@@ -176,76 +160,6 @@ def delete_record(
         delete_shards(attempt_uuid, db_alias)
         add_event(key, db_alias, "reset", author, attempt_uuid)
     return bool(deleted)
-
-
-def add_event(
-    key: str,
-    db_alias: str,
-    action: str,
-    author: Author,
-    attempt_uuid: uuid.UUID | None = None,
-    detail: str = "",
-    parameters: dict[str, Any] | None = None,
-    *,
-    reason: str = "",
-    cause: logs.Cause | None = None,
-) -> None:
-    """Write one line of the audit trail; after the commit, write it to the log and send the action's signal."""
-    detail, actor = make_storable(detail), clean(author.actor)
-    entry = states.ACTIONS[action]
-    status = entry.target or ""
-    MigrationEvent.objects.using(db_alias).create(
-        key=key,
-        attempt_uuid=attempt_uuid,
-        action=action,
-        status=status,
-        actor=actor[:255],
-        user_id=author.user_id,
-        origin=author.origin,
-        detail=detail,
-        parameters=clean_values(parameters or {}),
-    )
-    record_cache.forget(key, db_alias)
-
-    def after_commit() -> None:
-        record_cache.forget(key, db_alias)
-        logs.log_event(
-            key,
-            db_alias,
-            action,
-            status=status,
-            attempt=attempt_uuid,
-            actor=actor,
-            user_id=author.user_id,
-            origin=author.origin,
-            reason=reason,
-            detail=detail,
-            parameters=sorted(parameters or ()) or None,  # their values may be confidential
-            cause=cause,
-        )
-        if entry.signal is not None:
-            entry.signal.send_robust(
-                sender=author.sender,
-                key=key,
-                db_alias=db_alias,
-                attempt_uuid=attempt_uuid,
-                actor=author.actor,
-            )
-
-    transaction.on_commit(after_commit, using=db_alias, robust=True)
-
-
-def get_events(key: str | None, db_alias: str, limit: int, app_label: str | None = None) -> list[MigrationEvent]:
-    """Return the newest events of a migration, of an app, or of all; oldest first."""
-    events = MigrationEvent.objects.using(db_alias).order_by("pk")  # which count backwards in time
-    if key is not None:
-        events = events.filter(key=key)
-    elif app_label is not None and get_database(db_alias).has_free_filters:
-        events = events.filter(key__startswith=f"{app_label}:")
-    elif app_label is not None:  # where no two fields can be asked for at once
-        own = (event for event in events if event.key.startswith(f"{app_label}:"))
-        return list(reversed(list(islice(own, limit))))
-    return list(reversed(events[:limit]))
 
 
 def refuse(key: str, db_alias: str, action: str, status: str) -> IllegalMove:
