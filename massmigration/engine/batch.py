@@ -64,8 +64,7 @@ class BatchRunner:
 
         Raises:
             FenceLost: The shard is another worker's; nothing was written.
-            RetryLater: The author asks for a rest; nothing was written.
-            Rest: A row is in use, or a transient error lasts; nothing was written.
+            RetryLater, Rest: The shard is to rest; nothing was written.
             ObjectFailed: An object failed, alone and twice; what came before it is done.
             InvalidDefinition: The definition cannot be worked at all.
         """
@@ -239,9 +238,8 @@ class BatchRunner:
         Where nothing is different, the batch itself changed the shard's row, and would do so each time.
         """
         stored = read_stored(self.shard, self.db_alias)
-        if stored is None or stored.fence != self.shard.fence or stored.status != MigrationShard.RUNNING:
-            return False
-        if stored.cursor != self.shard.cursor or stored.upper == self.shard.upper:
+        held = self.shard.fence, MigrationShard.RUNNING, self.shard.cursor
+        if stored is None or (stored.fence, stored.status, stored.cursor) != held or stored.upper == self.shard.upper:
             return False
         self.processor.learn_error()
         self.shard.upper = stored.upper
@@ -252,10 +250,7 @@ class BatchRunner:
         try:
             self.shard.extension = self.processor.settle(self.shard, ahead)
         except FinishRefused:
-            run_write(
-                self.db_alias,
-                lambda: self._recorder.keep(self.shard, extension=forgive(ahead.extension)),
-            )
+            run_write(self.db_alias, lambda: self._recorder.keep(self.shard, extension=forgive(ahead.extension)))
             raise
 
     def _is_done(self, error: Exception) -> bool:
