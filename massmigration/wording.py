@@ -145,6 +145,11 @@ class Run(NamedTuple):
         return f"waiting: {self.waiting_for}" if self.waiting_for and self.is_active else ""
 
     @property
+    def remark(self) -> str:
+        """What is to be said beside the status: why nothing moves, or that it is starting."""
+        return self.trouble or ("starting" if self.status == states.ENQUEUED else "")
+
+    @property
     def numbers(self) -> list[str]:
         """Everything that is counted, each as a short text; how much is done is left out, as a bar shows it."""
         return [text for text in [self.rows, *self.results, *self.pace] if text]
@@ -152,9 +157,7 @@ class Run(NamedTuple):
     @property
     def line(self) -> str:
         """One line about a migration while it is worked on, without its name."""
-        parts = [self.trouble, self.progress, *self.results]
-        if self.status == states.ENQUEUED and not self.trouble:
-            parts = ["starting"]
+        parts = [self.remark, self.progress, *self.results]
         if not self.stalled:
             parts += self.pace
         return ", ".join(part for part in parts if part) or self.label
@@ -162,12 +165,8 @@ class Run(NamedTuple):
 
 def count(number: int, unit: str, *, is_estimate: bool = False) -> str:
     """Return a number with its unit, such as ``1 row``, ``234,908 rows`` or ``about 5,000 rows``."""
-    return f"{'about ' if is_estimate else ''}{number:,} {inflect(unit, number)}".rstrip()
-
-
-def inflect(unit: str, number: int) -> str:
-    """Return ``row`` for one of ``rows``."""
-    return unit.removesuffix("s") if number == 1 else unit
+    noun = unit.removesuffix("s") if number == 1 else unit
+    return f"{'about ' if is_estimate else ''}{number:,} {noun}"
 
 
 def was(number: int) -> str:

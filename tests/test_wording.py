@@ -75,10 +75,11 @@ def test_a_list_says_nothing_that_a_page_says_otherwise(status, unit):
 
 
 @pytest.mark.parametrize("unit", ["rows", "items", "objects", ""])
-def test_a_line_while_it_runs_says_what_the_page_says(unit):
-    progress = make(states.RUNNING, unit, **NUMBERS)
+@pytest.mark.parametrize("status", states.ACTIVE)
+def test_a_line_while_it_runs_says_what_the_page_says(status, unit):
+    progress = make(status, unit, **NUMBERS)
     page, parts = read_page(progress), split_percentage(read_line(progress))
-    assert sorted({*parts, "24 %", "running"}) == sorted(page)
+    assert sorted({*parts, "24 %", status}) == sorted(page)
 
 
 def test_the_words_of_a_run():
