@@ -192,12 +192,13 @@ def format_seconds(seconds: float) -> str:
     return " ".join(f"{number} {unit}" for number, unit in parts[:2] if number)
 
 
-def format_moment(moment: datetime.datetime) -> str:
-    """Return date and time in the site's time zone; the time alone if it is today."""
+def format_moment(moment: datetime.datetime, *, is_dated: bool = False) -> str:
+    """Return date and time in the site's time zone; the time alone if it is today, unless ``is_dated``."""
     now = timezone.now()
     if timezone.is_aware(moment):
         moment, now = timezone.localtime(moment), timezone.localtime(now)
-    return f"{moment:%H:%M:%S}" if moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M:%S}"
+    has_date = is_dated or moment.date() != now.date()
+    return f"{moment:%Y-%m-%d %H:%M:%S}" if has_date else f"{moment:%H:%M:%S}"
 
 
 def describe_status(status: str, *, faked: bool = False) -> str:

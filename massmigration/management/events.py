@@ -7,9 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.utils import timezone
 
-from massmigration import api
+from massmigration import api, wording
 from massmigration.databases.redaction import flatten
 from massmigration.exceptions import MigrationNotFound
 from massmigration.management import exits
@@ -79,10 +78,9 @@ def _write_table(command: BaseCommand, found: list[tuple[MigrationEvent, str]], 
         return
     lines = []
     for event, alias in found:
-        at = timezone.localtime(event.at) if timezone.is_aware(event.at) else event.at
         lines.append(
             (
-                f"{at:%Y-%m-%d %H:%M:%S}",
+                wording.format_moment(event.at, is_dated=True),
                 f"{event.key} ({alias})" if names_database else event.key,
                 event.action,
                 flatten(f"{event.actor} ({event.origin})"),

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand
-from django.utils import timezone
 
 from massmigration import api, states, wording, worker
 from massmigration.databases.redaction import flatten
@@ -191,12 +190,12 @@ def _as_row(failure: MigrationFailure, db_alias: str, *, with_traceback: bool) -
 
 
 def _write(command: BaseCommand, failure: MigrationFailure, db_alias: str, *, with_traceback: bool) -> None:
-    at = timezone.localtime(failure.failed_at) if timezone.is_aware(failure.failed_at) else failure.failed_at
+    at = wording.format_moment(failure.failed_at, is_dated=True)
     what = "the whole operation"
     if failure.object_key is not None:
         what = f"object {failure.object_key}{f' ({failure.object_repr})' if failure.object_repr else ''}"
     name = wording.name_target(failure.key, db_alias)
-    line = f"{failure.pk[:ID_LENGTH]}  {at:%Y-%m-%d %H:%M:%S}  {name}  {failure.status}  {what}"
+    line = f"{failure.pk[:ID_LENGTH]}  {at}  {name}  {failure.status}  {what}"
     command.stdout.write(flatten(line))
     if with_traceback and failure.traceback:
         for part in failure.traceback.rstrip().splitlines():
