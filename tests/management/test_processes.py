@@ -113,7 +113,7 @@ class TestInterrupt:
         second.send_signal(signal.SIGINT)
         answer = finish(second)
         assert answer.code == 130
-        assert "continues, because other workers are at it" in answer.output
+        assert "continues, because other workers are working on it" in answer.output
         assert "massmigration pause testapp 0002_slow --database=postgres" in answer.output
         assert finish(first).code == 0
         assert get_visits("postgres") == {1}
