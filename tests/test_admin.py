@@ -323,7 +323,7 @@ class TestPages:
             traceback="Traceback (most recent call last)",
         )
         page = read(viewer, PAGE)
-        for text in ("Key range (shard)", "1000", "1500", "the last", "&lt;Atlantis&gt;", "under water", "1501"):
+        for text in ("Key range (shard)", "1000", "1500", "the end", "&lt;Atlantis&gt;", "under water", "1501"):
             assert text in page
         assert re.search(r"<td[^>]*>start</td>\s*<td[^>]*>test</td>\s*<td[^>]*>api</td>", page)
 
