@@ -38,21 +38,21 @@ class BaseBackend(ABC):
     supports_queue: ClassVar[bool] = True
     """Does a queue call our tasks, so that lost ones are to be looked for? Else workers read the shard table."""
 
+    has_workers: bool = True
+    """Do workers elsewhere take all that is launched, so that a command only watches? May be a property."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Read ``has_workers = False`` of older backends as "there is no queue" as well."""
+        """Let one of the two answers stand for both: older backends know only ``has_workers``."""
         super().__init_subclass__(**kwargs)
-        has_workers = vars(cls).get("has_workers")
-        if isinstance(has_workers, bool) and "supports_queue" not in vars(cls):
-            cls.supports_queue = has_workers
+        own = vars(cls)
+        if "supports_queue" not in own and isinstance(own.get("has_workers"), bool):
+            cls.supports_queue = cls.has_workers
+        elif "has_workers" not in own and isinstance(cls.has_workers, bool):
+            cls.has_workers = cls.supports_queue
 
     def __init__(self, queue_name: str | None, params: dict[str, Any]) -> None:
         self.queue_name = queue_name
         self.params = params
-
-    @property
-    def has_workers(self) -> bool:
-        """Do workers elsewhere take all that is launched, so that a command only watches? May be a class attribute."""
-        return self.supports_queue
 
     @property
     def slice_seconds(self) -> float | None:

@@ -30,11 +30,7 @@ class LocalBackend(BaseBackend):
     """
 
     supports_queue: ClassVar[bool] = False
-
-    @property
-    def has_workers(self) -> bool:
-        """No: a command works by itself, beside the detached process that a start from elsewhere has made."""
-        return False
+    has_workers = False  # a command works by itself, beside the process that a start from elsewhere has made
 
     def enqueue(
         self, task: str, arguments: dict[str, Any], *, db_alias: str, delay_seconds: float = 0, name: str = ""
