@@ -1,4 +1,4 @@
-"""Whether a table is gone over again, for rows that came in after the cursors had passed."""
+"""Whether another pass looks for rows that were added after the cursors had passed."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from massmigration.models import MigrationShard
 from massmigration.recorder import Author, Part
 
 TURN_SECONDS: Final = 5.0
-"""How often a migration looks whether it is its turn."""
+"""How often a migration checks whether it is its turn."""
 
 
 def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, author: Author) -> None:

@@ -58,7 +58,7 @@ def plan_ranges(migration: QuerysetMigration, table: Table) -> list[Part]:
 
 
 def split_largest(table: Table, shards: Sequence[MigrationShard]) -> MigrationShard | None:
-    """Cut the largest range that another worker is at in two, and return the new shard for an idle worker.
+    """Cut the largest range that another worker is working on in two, and return the new shard for an idle worker.
 
     Args:
         table: The rows that the migration goes through, in the database that is migrated.

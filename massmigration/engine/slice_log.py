@@ -15,7 +15,7 @@ FAILURE_LINES: Final = 100
 """How many failures of one visit get a line each; further ones are only counted, so that no run floods the log."""
 
 REST_LINE_SECONDS: Final = 60.0
-"""How often a shard says so that rests again and again, as for a service with a quota."""
+"""How often a shard that rests repeatedly is logged, such as one that waits for a service with a quota."""
 
 _logged_at: dict[str, float] = {}
 

@@ -34,7 +34,7 @@ def get_table(migration: QuerysetMigration, db_alias: str) -> Table:
 
 
 def is_until_empty(migration: QuerysetMigration, table: Table) -> bool:
-    """Return whether the table is gone over again for rows that were added to a part that is done."""
+    """Return whether another pass looks for rows that were added to a part that is done."""
     if migration.until_empty is not None:
         return migration.until_empty
     fields = getattr(migration, "update_fields", ())

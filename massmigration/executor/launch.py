@@ -23,7 +23,7 @@ logger = logging.getLogger("massmigration")
 def launch_after_commit(
     migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID, author: Author, *, may_fail: bool = True
 ) -> None:
-    """Have the ready shards of an attempt worked, once the transaction that is open now is committed.
+    """Launch the ready shards of an attempt once the transaction that is open now is committed.
 
     Args:
         migration: The definition.

@@ -1,4 +1,4 @@
-"""What a retry opens again: the objects that failed, the passes that did not suffice, the launch that did not work."""
+"""What a retry opens again: the objects that failed, the passes that were not enough, the launch that did not work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes shards from their workers, or makes them ready again, at the wish of a person or after a worker was lost."""
+"""Takes shards from their workers, or makes them ready again, because a person wants it or a worker was lost."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Kind:
         return None
 
     def split_largest(self, shards: Sequence[MigrationShard], db_alias: str) -> MigrationShard | None:
-        """Cut the largest range that another worker is at in two, and return the new shard for an idle worker.
+        """Cut the largest range that another worker is working on in two, and return the new shard for an idle worker.
 
         Args:
             shards: All shards of the attempt.
@@ -120,7 +120,7 @@ class Kind:
         return None
 
     def is_until_empty(self, db_alias: str) -> bool:
-        """Return whether the work is gone over again for what came in after the cursors had passed."""
+        """Return whether another pass looks for what was added after the cursors had passed."""
         return False
 
     def find_next_pass(

@@ -86,7 +86,7 @@ class CustomProcessor(Processor):
         del self._pulled[: len(batch.objects)]
 
     def learn_error(self) -> None:
-        """Begin the generator again, after the cursor: its items may be spoiled."""
+        """Begin the generator again after the cursor: its items may have been changed."""
         self._pulled.clear()
         with suppress(Exception):
             getattr(self._source, "close", lambda: None)()

@@ -1,4 +1,4 @@
-"""How the batches of a shard are worked: what the engine asks of every kind is to read one, work it and write it."""
+"""How the batches of a shard are handled: every kind reads one, calls the operation and writes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from massmigration.models import MigrationShard
 
 @dataclass
 class Batch:
-    """The objects handled in one transaction.
+    """The objects that are handled in one transaction.
 
     Attributes:
         objects: Model instances, primary keys or items.
@@ -138,7 +138,7 @@ class Processor:
         raise NotImplementedError
 
     def peek(self, shard: MigrationShard, pacer: Pacer) -> Batch:
-        """Find the next object after the shard's cursor, for its key; it may be what kills those who read it."""
+        """Find the key of the next object after the cursor; the object itself may be what kills its readers."""
         return self.fetch(shard, pacer, 1)
 
     def operate(self, batch: Batch) -> None:

@@ -34,11 +34,11 @@ class QuerysetKind(Kind):
     works_in = "in get_queryset(), or while reading keys"
 
     def check(self, db_alias: str) -> None:
-        """Look at the queryset, its key and the fields that are written; reads a key at most."""
+        """Check the queryset, its key and the fields that are written; reads a key at most."""
         self.processor(self.migration, db_alias).table.check_readable(self.migration.key)
 
     def get_purpose(self, db_alias: str) -> dict[str, Any]:
-        """Name the model and its key too: bounds and cursors mean nothing to others."""
+        """Name the model and its key, too: bounds and cursors only fit these."""
         table = self._get_table(db_alias)
         model = table.codec.model._meta.concrete_model or table.codec.model
         columns = zip(get_key_fields(model), table.codec.types, strict=True)

@@ -1,4 +1,4 @@
-"""How batches of a queryset are worked: read in windows of keys, locked or compared, visited once."""
+"""How batches of a queryset are handled: read in windows of keys, locked or compared, visited once."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class QuerysetProcessor(Processor):
         return batch
 
     def _fetch_upto(self, after: str | None, upto: str | None, pacer: Pacer, limit: int) -> Batch:
-        """Read up to a key that was noted; None if the table was empty."""
+        """Read up to a key that was recorded; None if the table was empty."""
         return Batch([], None, str) if upto is None else self._fetch_between(after, upto, pacer, limit)
 
     def settle(self, shard: MigrationShard, ahead: RowsAhead) -> Extension:
@@ -162,7 +162,7 @@ class MapperProcessor(QuerysetProcessor):
             self.largest_size = min(self.largest_size, self.table.database.max_parameters // column_count)
 
     def _load_fields(self) -> None:
-        """Have the fields read that are written, and the keys of their tables, which Django may guess otherwise."""
+        """Read the fields that are written, and the keys of their tables, which Django may guess otherwise."""
         loading, is_deferred = self.table.queryset.query.deferred_loading
         names_by_column = {field.attname: field.name for field in self.table.queryset.model._meta.concrete_fields}
         names = {names_by_column.get(name, name) for name in loading}
@@ -176,11 +176,11 @@ class MapperProcessor(QuerysetProcessor):
 
     @property
     def saves_itself(self) -> bool:
-        """As of every processor; with the fields declared the engine saves."""
+        """As for every processor; if the fields are declared, the engine saves."""
         return not self.fields and super().saves_itself
 
     def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
-        """Read the next objects, and note how the database stood before."""
+        """Read the next objects, and remember the database's state before."""
         version = None if self.locks else self.table.database.data_version()
         batch = super().fetch(shard, pacer, limit)
         batch.version = version

@@ -24,7 +24,7 @@ class SimpleProcessor(Processor):
         self.isolates = False
 
     def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
-        """Return the one call that there is, until the cursor says that it is done."""
+        """Return the single call, until the cursor says that it is done."""
         if shard.cursor is not None:
             return Batch([], None, json.dumps)
         return Batch([self.migration], json.dumps(1), lambda index: json.dumps("operation"))
@@ -43,5 +43,5 @@ class SimpleKind(Kind):
     has_objects = False
 
     def plan(self, db_alias: str) -> Plan:
-        """Return the one part that there is."""
+        """Return the single part."""
         return Plan([Part(total=1)], Count(1, is_estimate=False))
