@@ -1,4 +1,4 @@
-"""One batch: read, operate, write back, and move the cursor, all in one transaction or not at all."""
+"""Works the batches of a shard one after the other, and decides what follows an error."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from django.db import connections
 
 from massmigration import logs, recorder
 from massmigration.conf import conf
-from massmigration.databases.registry import get_database
-from massmigration.databases.transactions import run_write, write_transaction
-from massmigration.engine.callbacks import HeldCallbacks, WritesByItself
-from massmigration.engine.failures import check_transaction, is_worth_repeating
+from massmigration.databases.transactions import run_write
+from massmigration.engine.callbacks import WritesByItself
+from massmigration.engine.failures import is_worth_repeating
 from massmigration.engine.growth import RowsAhead, forgive
 from massmigration.engine.isolation import Isolation, ObjectFailed
 from massmigration.engine.kinds.processor import Batch, Processor, Written
@@ -23,6 +22,7 @@ from massmigration.engine.pacing import Pacer
 from massmigration.engine.refusals import FinishRefused
 from massmigration.engine.slice_log import get_fields, log_repeat
 from massmigration.engine.standing import get_new_values, read_stored
+from massmigration.engine.strategies import RowsChanged, choose_strategy
 from massmigration.exceptions import FenceLost, InvalidDefinition, RetryLater
 from massmigration.models import MigrationShard
 
@@ -30,10 +30,6 @@ logger = logging.getLogger("massmigration")
 
 REVISITS: int = 3
 """How often rows that the site keeps changing are visited again before they are locked out of its reach."""
-
-
-class _RowsChanged(Exception):
-    """The site changed a row between reading and writing."""
 
 
 class BatchRunner:
@@ -49,6 +45,7 @@ class BatchRunner:
         self.shard = shard
         self.db_alias = processor.db_alias
         self._recorder = recorder.ShardRecorder(self.db_alias)
+        self._strategy = choose_strategy(processor)
         self.pacer: Pacer = processor.make_pacer(shard)
         self._batch: Batch | None = None
         self._limit, self._is_authors_error = 0, False
@@ -109,19 +106,19 @@ class BatchRunner:
         limit = self._limit = self._isolation.limit or self.pacer.size
         self._is_authors_error = False
         for visit in range(REVISITS + 1):
-            self.processor.insists = visit == REVISITS and self.processor.can_operate_in_transaction
             try:
-                batch = self._work(limit)
+                batch = self._work(limit, insists=visit == REVISITS)
                 break
-            except (_RowsChanged, WritesByItself):  # after the latter the processor works within the transaction
-                self.processor.learn_error()
+            except RowsChanged:
                 logger.debug("%s: rows changed meanwhile are visited again", self.shard.key)
+            except WritesByItself:
+                self._strategy = self._strategy.within_transaction()
+            self.processor.learn_error()
         else:  # the site cannot be kept from writing there: try fewer rows, and a single one later
             if limit == 1:
                 raise Rest(1, "a row that the site keeps changing")
             self._isolation.limit = limit // 2
             return True
-        self.processor.insists = False
         if batch.cursor is None:
             return False
         self.processor.learn_commit(batch)
@@ -132,93 +129,18 @@ class BatchRunner:
             raise batch.rest
         return True
 
-    def _work(self, limit: int) -> Batch:
-        processor = self.processor
-        operates_inside = processor.operates_inside or processor.insists
-        batch: Batch | None = None
-        if not (processor.reads_inside or processor.insists):
-            batch = self._fetch(limit)
-            if batch.cursor is None:
-                return batch
-            if not operates_inside:
-                self._operate_before(batch)
-            if processor.saves_itself:
-                self._note_advance(self._get_progress(batch, Written()), is_written=False)
-                return batch
-        with write_transaction(processor.work_alias):
-            batch, fields = self._write(batch, limit, operates_inside=operates_inside)
-        if fields:
-            self._note_advance(fields, is_written=processor.work_alias == self.db_alias)
-            if not processor.can_operate_in_transaction:
-                self._note_left(batch)
-        return batch
+    def _work(self, limit: int, *, insists: bool) -> Batch:
+        strategy = self._strategy.insist() if insists else self._strategy
+        return strategy.work(self, limit)
 
-    def _write(self, batch: Batch | None, limit: int, *, operates_inside: bool) -> tuple[Batch, dict[str, Any]]:
-        """Do within the transaction what was not done before it, and move the cursor as its last statement.
+    def fetch(self, limit: int, *, lock: bool = False) -> Batch:
+        """Read the next batch; its cursor is None if there is none.
 
-        Returns:
-            The batch, and the shard's new values; empty if there is nothing to do.
+        Args:
+            limit: The maximum number of objects.
+            lock: Whether to lock rows.
         """
-        processor = self.processor
-        if operates_inside and processor.isolates:
-            get_database(processor.work_alias).limit_idling(conf.hang_seconds)
-        if batch is None:
-            batch = self._fetch(limit)
-            if batch.cursor is None:
-                return batch, {}
-        if operates_inside:
-            self._operate(batch)
-            check_transaction(processor.work_alias)
-        elif batch.objects and processor.find_stale(batch):
-            raise _RowsChanged
-        written = processor.write(batch, self.shard) if batch.objects else Written(0)
-        fields = self._get_progress(batch, written)
-        if batch.callbacks is not None:
-            batch.callbacks.register()
-        if processor.work_alias == self.db_alias:
-            self._recorder.advance(self.shard, **fields)
-        return batch, fields
-
-    def _note_advance(self, fields: dict[str, Any], *, is_written: bool) -> None:
-        if not is_written:
-            # What was saved before, or in another database, has no common commit with the cursor: a crash here repeats
-            # the batch, but loses nothing. While others are in the way, only the cursor is written again.
-            run_write(self.db_alias, lambda: self._recorder.advance(self.shard, **fields))
-        for name, value in fields.items():
-            setattr(self.shard, name, value)
-
-    def _note_left(self, batch: Batch) -> None:
-        """Count after the commit what still matches: not every database finds its own writes before."""
-        left = self.processor.count_left(batch, self.shard)
-        if left:  # once in a shard: once the number is known, it is not counted again
-            run_write(self.db_alias, lambda: self._recorder.keep(self.shard, left_matching=left))
-            self.shard.left_matching = left
-
-    def _operate_before(self, batch: Batch) -> None:
-        """Call the operation outside of the transaction; what it wants to have done after the commit waits for it."""
-        if self.processor.saves_itself:
-            self._operate(batch)
-            return
-        batch.callbacks = HeldCallbacks(self.processor.work_alias)
-        with batch.callbacks.hold():
-            self._operate(batch)
-
-    def _operate(self, batch: Batch) -> None:
-        if not batch.objects:
-            return
-        try:
-            self.processor.operate(batch)
-        except Exception as error:
-            self._is_authors_error = True
-            if not (self.processor.saves_itself and batch.worked):
-                raise
-            # What came before is saved, and would be done again. The object that raised is the next batch's first.
-            batch.cut(batch.worked)
-            if isinstance(error, RetryLater):
-                batch.rest = error
-
-    def _fetch(self, limit: int) -> Batch:
-        self._batch = self.processor.fetch(self.shard, self.pacer, limit)
+        self._batch = self.processor.fetch(self.shard, self.pacer, limit, lock=lock)
         if self._batch.cursor is not None and self._batch.cursor == self.shard.cursor:
             raise InvalidDefinition(
                 f"A batch of {self.shard.key} does not move the cursor {self.shard.cursor}, so it would be repeated "
@@ -228,9 +150,55 @@ class BatchRunner:
             )
         return self._batch
 
-    def _get_progress(self, batch: Batch, written: Written) -> dict[str, Any]:
+    def operate(self, batch: Batch) -> None:
+        """Call the author's operation, unless the batch is empty."""
+        if not batch.objects:
+            return
+        try:
+            self.processor.operate(batch)
+        except Exception:
+            self._is_authors_error = True
+            raise
+
+    def write(self, batch: Batch) -> dict[str, Any]:
+        """Write what the operation left to the engine, and move the cursor as the transaction's last statement.
+
+        Returns:
+            The shard's new values.
+        """
+        written = self.processor.write(batch, self.shard) if batch.objects else Written(0)
+        fields = self.get_progress(batch, written)
+        if batch.callbacks is not None:
+            batch.callbacks.register()
+        if self.processor.work_alias == self.db_alias:
+            self._recorder.advance(self.shard, **fields)
+        return fields
+
+    def get_progress(self, batch: Batch, written: Written) -> dict[str, Any]:
+        """Return the shard's new values once a batch is done."""
         takeovers = self._isolation.get_takeovers(len(batch.objects))
         return {**get_new_values(self.shard, batch, written, self.pacer, self.db_alias), "takeovers": takeovers}
+
+    def advance(self, fields: dict[str, Any], *, is_written: bool) -> None:
+        """Take over the shard's new values after the commit.
+
+        Args:
+            fields: The new values.
+            is_written: Whether they were committed with the batch. What was saved before, or in another database, has
+                no common commit with the cursor: a crash here repeats the batch, but loses nothing. While others are
+                in the way, only the cursor is written again.
+        """
+        if not is_written:
+            run_write(self.db_alias, lambda: self._recorder.advance(self.shard, **fields))
+        for name, value in fields.items():
+            setattr(self.shard, name, value)
+
+    def count_left(self, batch: Batch) -> None:
+        """Count after the commit what still matches: not every database finds its own writes before."""
+        left = self.processor.count_left(batch, self.shard)
+        if left:  # once in a shard: once the number is known, it is not counted again
+            run_write(self.db_alias, lambda: self._recorder.keep(self.shard, left_matching=left))
+            self.shard.left_matching = left
 
     def _is_still_mine(self) -> bool:
         """Look whether only the upper bound was moved: then the batch is worked again within it.

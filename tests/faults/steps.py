@@ -195,7 +195,7 @@ STEPS = (
     Step("lease, after its commit", CLAIM, "return", _is_at_work, when=_is_of(RANGE)),
     Step(
         "fetch, after it",
-        "massmigration.engine.batch.BatchRunner._fetch",
+        "massmigration.engine.batch.BatchRunner.fetch",
         "return",
         lambda left: _is_at_work(left) and left.processed == 0,
         when=_has_cursor,

@@ -46,7 +46,7 @@ class Vanished(BaseException):
     """Stands for the death of a worker: no code of ours may catch it."""
 
 
-PLACES = ("", "_note_advance", "advance", "claim", "run_write", "_update_held", "move", "release", "_enqueue")
+PLACES = ("", "advance", "claim", "run_write", "_update_held", "move", "release", "_enqueue")
 """Names of functions around the commits of the engine, where a death does most; an empty one stands for all."""
 
 

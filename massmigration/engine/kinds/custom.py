@@ -33,7 +33,7 @@ class CustomProcessor(Processor):
         self._items: Iterator[tuple[str, Any]] | None = None
         self._pulled: list[tuple[str, Any]] = []
 
-    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
+    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int, *, lock: bool = False) -> Batch:
         """Pull the next items from the author's generator, which is kept open between batches."""
         if self._items is None:
             self._items = self._get_items(shard)

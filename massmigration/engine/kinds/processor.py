@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from massmigration.conf import conf
 from massmigration.databases.base import BaseDatabase
@@ -28,6 +28,7 @@ class Batch:
         keys: The encoded key of an object by its index.
         snapshot: The values that the objects were loaded with.
         version: How the database stood when they were loaded, if it tells.
+        is_locked: Whether they are rows that were locked.
         worked: For how many objects the operation has returned; None if it is called for all of them at once.
         extension: How far the last range goes, if it is that one's batch.
         rest: What the operation raised to rest the shard once what came before is committed.
@@ -39,6 +40,7 @@ class Batch:
     keys: Callable[[int], str]
     snapshot: Snapshot | None = None
     version: Any = None
+    is_locked: bool = False
     worked: int | None = None
     rest: RetryLater | Rest | None = None
     callbacks: HeldCallbacks | None = None
@@ -68,30 +70,26 @@ class Processor:
         db_alias: The database that is migrated.
         should_stop: Asked between two objects: whether to end the batch early.
         work_alias: The database that the operation reads and writes.
-        reads_inside: Whether a batch is read in the transaction that writes it.
-        operates_inside: Whether the operation is called in that transaction.
+        reads_rows: Whether the objects are read from the database, where they can be locked.
         batch_seconds: How long a batch should take.
         largest_size: The maximum number of objects, unless the author says more.
         gap_seconds: How long to leave the database alone between two batches.
         interval_seconds: How long at least from one batch to the next, since each writes the shard.
         can_operate_in_transaction: Whether the author's code may run in a transaction, on all databases that are used.
         isolates: Whether an object that raised is tried again.
-        insists: Set for a batch whose rows the site kept changing: it is read, locked and worked in one transaction.
     """
 
     migration: Any
     db_alias: str
     should_stop: Callable[[], bool] = lambda: False
     work_alias: str = field(init=False)
-    reads_inside: bool = field(default=False, init=False)
-    operates_inside: bool = field(default=True, init=False)
     batch_seconds: float = field(init=False)
     largest_size: int = field(default=LARGEST_LOADED, init=False)
     gap_seconds: float = field(default=0.0, init=False)
     interval_seconds: float = field(default=0.0, init=False)
     can_operate_in_transaction: bool = field(init=False)
     isolates: bool = field(default=True, init=False)
-    insists: bool = field(default=False, init=False)
+    reads_rows: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.work_alias = getattr(self.migration, "other_database", None) or self.db_alias
@@ -100,10 +98,26 @@ class Processor:
             self.batch_seconds = self.interval_seconds = 2 * conf.batch_seconds
         self.largest_size = self.cap_size(LARGEST_LOADED)
         self.can_operate_in_transaction = all(each.can_operate_in_transaction for each in self.databases)
-        if not (self.can_operate_in_transaction and self.migration.atomic):
-            self.operates_inside = False
-        else:
-            self.limit_writing()
+
+    @property
+    def is_transactional(self) -> bool:
+        """Whether the operation may be called in the transaction that moves the cursor."""
+        return bool(self.migration.atomic) and self.can_operate_in_transaction
+
+    @property
+    def engine_writes(self) -> bool:
+        """Whether the operation leaves it to the engine to write."""
+        return False
+
+    @property
+    def can_lock(self) -> bool:
+        """Whether the objects are rows that can be locked."""
+        return self.reads_rows and get_database(self.work_alias).has_row_locks
+
+    @property
+    def wants_locks(self) -> bool:
+        """Whether the rows are to be locked when they are read."""
+        return False
 
     @property
     def databases(self) -> list[BaseDatabase]:
@@ -124,17 +138,12 @@ class Processor:
             self.batch_seconds = min(self.batch_seconds, 0.1)
             self.gap_seconds = 0.02
 
-    @property
-    def saves_itself(self) -> bool:
-        """Whether the operation's changes stay when the batch's transaction is rolled back."""
-        return not self.operates_inside
-
     def make_pacer(self, shard: MigrationShard) -> Pacer:
         """Return the shard's pacer, which begins where the last worker's ended."""
         return Pacer(self.batch_seconds, self.migration.batch_size, shard.batch_size, shard.rate, self.largest_size)
 
-    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
-        """Read the next batch of at most ``limit`` objects after the shard's cursor."""
+    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int, *, lock: bool = False) -> Batch:
+        """Read the next batch of at most ``limit`` objects after the shard's cursor; lock them if they are rows."""
         raise NotImplementedError
 
     def peek(self, shard: MigrationShard, pacer: Pacer) -> Batch:

@@ -6,7 +6,6 @@ import json
 import time
 from typing import Any
 
-from massmigration.conf import conf
 from massmigration.databases.keyfilters import get_key_fields
 from massmigration.databases.ranges import KeyRange
 from massmigration.databases.tables import Reading
@@ -14,7 +13,7 @@ from massmigration.databases.writeback import get_fields
 from massmigration.definitions.base import QuerysetMigration
 from massmigration.definitions.batch import BatchMigration
 from massmigration.definitions.mapper import MapperMigration
-from massmigration.engine.callbacks import Traces, WritesByItself
+from massmigration.engine.callbacks import Traces
 from massmigration.engine.growth import Extension, RowsAhead, extend, find_upper, learn_end, settle
 from massmigration.engine.kinds.processor import Batch, Processor, Written
 from massmigration.engine.methods import call
@@ -29,25 +28,27 @@ class QuerysetProcessor(Processor):
     """What goes through a queryset in the order of its keys, window by window."""
 
     migration: QuerysetMigration
+    reads_rows = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.table = get_table(self.migration, self.db_alias)
-        self._locks = (
-            self.operates_inside
-            and (self.migration.lock_rows or self.table.wants_locks)
-            and self.table.database.has_row_locks
-        )
-        self.reads_inside = self.operates_inside
         self.until_empty = is_until_empty(self.migration, self.table)
+        self._locks = False
 
     @property
-    def locks(self) -> bool:
-        """Whether the batch's rows are locked when they are read."""
-        return self._locks or (self.insists and self.table.database.has_row_locks)
+    def wants_locks(self) -> bool:
+        """Whether the author leaves it to us to lock the rows, or has done so in the queryset."""
+        return self.can_lock and (self.migration.lock_rows or self.table.wants_locks)
 
-    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
+    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int, *, lock: bool = False) -> Batch:
         """Read the next matching rows, window by window, for no longer than a batch may take."""
+        self._locks = lock
+        batch = self._fetch(shard, pacer, limit)
+        batch.is_locked = lock
+        return batch
+
+    def _fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
         if shard.payload is not None:
             return self._fetch_listed(shard, shard.payload["keys"])
         after = shard.cursor if shard.cursor is not None else shard.lower
@@ -81,7 +82,7 @@ class QuerysetProcessor(Processor):
             None if after is None else codec.decode(after),
             None if upto is None else codec.decode(upto),
         )
-        has_windows, counts = self.table.has_windows, self.locks and self.table.locks_ranges
+        has_windows, counts = self.table.has_windows, self._locks and self.table.locks_ranges
         while True:
             began_at = time.monotonic()
             window = max(pacer.window, limit) if has_windows else limit
@@ -136,10 +137,10 @@ class QuerysetProcessor(Processor):
         return row.pk
 
     def _read(self, keys: KeyRange, limit: int, *, is_counted: bool) -> Reading:
-        return self.table.read_objects(keys, limit, lock=self.locks, is_counted=is_counted)
+        return self.table.read_objects(keys, limit, lock=self._locks, is_counted=is_counted)
 
     def _read_listed(self, values: list[Any]) -> list[Any]:
-        return self.table.read_listed(values, lock=self.locks)
+        return self.table.read_listed(values, lock=self._locks)
 
 
 class MapperProcessor(QuerysetProcessor):
@@ -153,10 +154,6 @@ class MapperProcessor(QuerysetProcessor):
         self.fields = get_fields(model, self.migration.update_fields, self.migration.key)
         if self.fields:
             self._load_fields()
-        # With the fields declared the operation needs no transaction: rows are locked, or compared when written.
-        if self.fields and self.operates_inside and not self.locks:
-            self.reads_inside = self.operates_inside = False
-            self.batch_seconds, self.gap_seconds = conf.batch_seconds, 0.0
         if self.fields and self.table.database.max_parameters is not None:
             column_count = len(get_key_fields(model)) + len(self.fields)
             self.largest_size = min(self.largest_size, self.table.database.max_parameters // column_count)
@@ -175,33 +172,27 @@ class MapperProcessor(QuerysetProcessor):
             self.table.queryset = self.table.queryset.only(*names, *needed)
 
     @property
-    def saves_itself(self) -> bool:
-        """As for every processor; if the fields are declared, the engine saves."""
-        return not self.fields and super().saves_itself
+    def engine_writes(self) -> bool:
+        """Whether the author names the fields to write."""
+        return bool(self.fields)
 
-    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
+    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int, *, lock: bool = False) -> Batch:
         """Read the next objects, and remember the database's state before."""
-        version = None if self.locks else self.table.database.data_version()
-        batch = super().fetch(shard, pacer, limit)
+        version = None if lock else self.table.database.data_version()
+        batch = super().fetch(shard, pacer, limit, lock=lock)
         batch.version = version
         return batch
 
     def operate(self, batch: Batch) -> None:
         """Call the operation for each object; a pause ends the batch between two of them."""
         if self.fields:
-            batch.snapshot = Snapshot(batch.objects, self.fields, is_locked=self.locks)
-        is_outside = batch.callbacks is not None and self.migration.atomic and self.can_operate_in_transaction
-        traces = Traces(self.work_alias, refuses=is_outside)
-        try:
-            with traces.watch():
-                # A copy, because the author's code may sort it or take objects out, and ours goes with the snapshot.
-                call(self.migration, "prepare", list(batch.objects), self.db_alias)
-                self._operate_each(batch, traces)
-        except WritesByItself:  # all of it belongs into the transaction that moves the cursor
-            self.reads_inside = self.operates_inside = True
-            self._locks = self.table.database.has_row_locks
-            self.limit_writing()
-            raise
+            batch.snapshot = Snapshot(batch.objects, self.fields, is_locked=batch.is_locked)
+        # What writes belongs into the transaction that moves the cursor, if it may be called there.
+        traces = Traces(self.work_alias, refuses=batch.callbacks is not None and self.is_transactional)
+        with traces.watch():
+            # A copy, because the author's code may sort it or take objects out, and ours goes with the snapshot.
+            call(self.migration, "prepare", list(batch.objects), self.db_alias)
+            self._operate_each(batch, traces)
 
     def _operate_each(self, batch: Batch, traces: Traces) -> None:
         batch.worked = 0
@@ -227,7 +218,7 @@ class MapperProcessor(QuerysetProcessor):
 
     def find_stale(self, batch: Batch) -> bool:
         """Compare the rows with what was loaded, where they are not locked."""
-        if batch.snapshot is None or self.locks or self.migration.on_conflict == "overwrite":
+        if batch.snapshot is None or batch.is_locked or self.migration.on_conflict == "overwrite":
             return False
         if batch.version is not None and batch.version == self.table.database.data_version():
             return False
@@ -267,7 +258,7 @@ class BatchProcessor(QuerysetProcessor):
         return row
 
     def _read(self, keys: KeyRange, limit: int, *, is_counted: bool) -> Reading:
-        return self.table.read_keys(keys, limit, lock=self.locks, is_counted=is_counted)
+        return self.table.read_keys(keys, limit, lock=self._locks, is_counted=is_counted)
 
     def _read_listed(self, values: list[Any]) -> list[Any]:
-        return [row.pk for row in self.table.read_listed(values, lock=self.locks)]
+        return [row.pk for row in self.table.read_listed(values, lock=self._locks)]

@@ -20,10 +20,14 @@ class SimpleProcessor(Processor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.gap_seconds = 0.0
         self.isolates = False
 
-    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int) -> Batch:
+    def limit_writing(self) -> None:
+        """Make the single call without a gap after it."""
+        super().limit_writing()
+        self.gap_seconds = 0.0
+
+    def fetch(self, shard: MigrationShard, pacer: Pacer, limit: int, *, lock: bool = False) -> Batch:
         """Return the single call, until the cursor says that it is done."""
         if shard.cursor is not None:
             return Batch([], None, json.dumps)
