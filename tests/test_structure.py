@@ -191,3 +191,12 @@ def test_a_database_that_is_not_known_is_worked_with_plain_sql(vendor, monkeypat
     City.objects.bulk_create(City(name=f"City {number}") for number in range(30))
     assert run(Migration, "default").status == "applied"
     assert set(City.objects.values_list("visits", flat=True)) == {1}
+
+
+def test_each_capability_of_a_database_has_its_question():
+    lines = (PACKAGE / "databases" / "base.py").read_text(encoding="utf-8").splitlines()
+    capabilities = [number for number, line in enumerate(lines) if re.match(r"    \w+: [\w |]+ = ", line)]
+    assert len(capabilities) > 10
+    for number in capabilities:
+        comment = next(line for line in reversed(lines[:number]) if not re.match(r"    \w+: ", line))
+        assert comment.startswith("    # ") and "?" in comment, lines[number]

@@ -51,8 +51,6 @@ class Database(SqlDatabase):
         # What to add to time.monotonic() to have the seconds since 1970, and when that was found out.
         self._reading: tuple[float, float] | None = None
 
-    # Errors
-
     def is_transient(self, error: BaseException) -> bool:
         """As on all SQL databases; psycopg has no SQLSTATE for a connection that was cut off."""
         if isinstance(error, OperationalError) and get_state(error) is None:
@@ -70,8 +68,6 @@ class Database(SqlDatabase):
     def is_in_the_way(self, error: BaseException) -> bool:
         """Return whether a short write failed because of other writers; ``lock_timeout`` may be set."""
         return super().is_in_the_way(error) or get_state(error) == NOT_AVAILABLE
-
-    # Transactions
 
     @contextmanager
     def write_transaction(self) -> Iterator[None]:
@@ -134,8 +130,6 @@ class Database(SqlDatabase):
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT set_config(%s, %s, true)", [name, value])
 
-    # Time
-
     def now(self) -> float:
         """Return the seconds since 1970 (UTC) by the server's clock."""
         if self._reading is None or time.monotonic() - self._reading[1] > CLOCK_SECONDS:
@@ -151,8 +145,6 @@ class Database(SqlDatabase):
             (seconds,) = cursor.fetchone()
         answered_at = time.monotonic()
         self._reading = float(seconds) - (asked_at + answered_at) / 2, answered_at
-
-    # Numbers of rows, and ranges of keys
 
     def estimate(self, queryset: QuerySet[Any]) -> int | None:
         """Ask the planner, which knows the filter."""
@@ -186,8 +178,6 @@ class Database(SqlDatabase):
             )
             return [columns[0].to_python(row[0]) for row in cursor.fetchall()]
         return []
-
-    # Rows
 
     def write_rows(self, rows: Rows) -> None:
         """Send one array per column, twice as fast as a list of rows, if the engine understands the fields."""

@@ -65,11 +65,7 @@ def find_middle(
 ) -> tuple[int, Any] | None:
     """Return which of some ranges is the largest, and a key that cuts it; None if none is worth cutting.
 
-    Args:
-        rows: All rows of the table.
-        ranges: What is left of ranges.
-        least_rows: How many rows are worth cutting.
-        computes: Whether the keys are cut by arithmetic.
+    Arguments are those of ``BaseDatabase.find_middle``, with all rows of the table, and of ``find_bounds``.
     """
     best: tuple[int, int, Any] | None = None
     for number, keys in enumerate(ranges):

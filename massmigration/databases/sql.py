@@ -37,8 +37,6 @@ class SqlDatabase(BaseDatabase):
         """Can rows be locked when they are read (SELECT … FOR UPDATE)?"""
         return bool(self.connection.features.has_select_for_update)
 
-    # Errors
-
     def is_transient(self, error: BaseException) -> bool:
         """Return whether the connection was lost, another writer was in the way, or the server is not there yet."""
         if isinstance(error, InterfaceError):
@@ -56,8 +54,6 @@ class SqlDatabase(BaseDatabase):
         """Return whether Django made the error from one of this database's driver."""
         return _get_package(type(error.__cause__).__module__) == _get_package(self.connection.Database.__name__)
 
-    # Conditional writes
-
     def update_if(self, rows: QuerySet[Any], expected: Mapping[str, Any], fields: Mapping[str, Any]) -> int:
         """Set fields of those rows that are as expected, with one UPDATE."""
         return rows.filter(**expected).update(**fields)
@@ -71,8 +67,6 @@ class SqlDatabase(BaseDatabase):
         if objects:
             rows: QuerySet[Any] = QuerySet(type(objects[0]), using=self.alias)
             rows.bulk_create(objects, ignore_conflicts=True)
-
-    # Numbers of rows, and ranges of keys
 
     @contextmanager
     def limit_time(self, seconds: float) -> Iterator[None]:
@@ -132,8 +126,6 @@ class SqlDatabase(BaseDatabase):
     def find_largest(self, queryset: QuerySet[Any], after: Any) -> tuple[bool, Any]:
         """Look at the whole table, whatever the queryset's filter is."""
         return True, find_last(get_all_rows(queryset), KeyRange(after, None))
-
-    # Rows
 
     def write_objects(self, objects: Sequence[Model], fields: Sequence[Field[Any, Any]]) -> None:
         """Write ``fields`` of the objects, if possible in one statement per table that holds some of them."""

@@ -58,10 +58,7 @@ class Table:
         self.keys = get_all_rows(queryset)
 
     def find_window_end(self, keys: KeyRange, window: int) -> Any:
-        """Return the key at which a window of this many keys ends, or None if the range ends before.
-
-        Reads nothing but the index of the primary key, whatever the queryset's filter is.
-        """
+        """Return the key at which a window of this many keys of the whole table ends; None if the range ends before."""
         return find_window_end(self.keys, keys, window)
 
     def read_keys(self, keys: KeyRange, limit: int, *, lock: bool = False, is_counted: bool = False) -> Reading:
@@ -161,11 +158,7 @@ class Table:
         return sum(len(set(list_keys(self._select(chunk)))) for chunk in chunks)
 
     def check_readable(self, key: str) -> None:
-        """Raise InvalidDefinition if the database cannot read the queryset in the order of its keys.
-
-        Args:
-            key: The migration's key, for the message.
-        """
+        """Raise InvalidDefinition, with the migration's key, if the rows cannot be read in the order of their keys."""
         self.database.check_readable(self.queryset, key)
 
     def _select_range(self, values: Sequence[Any]) -> QuerySet[Any]:

@@ -50,14 +50,7 @@ LARGEST_SAMPLE: Final = 1_000
 
 
 def count_stored(queryset: QuerySet[Any]) -> tuple[int | None, bool]:
-    """Return about how many rows a queryset finds on a document store, and whether that is an estimate.
-
-    Args:
-        queryset: Rows of one model, in no order.
-
-    Returns:
-        The number, None if it cannot be told, and False if it is exact: of at most 1,000 rows.
-    """
+    """Return about how many rows a queryset finds, None if that cannot be told, and whether that is an estimate."""
     reader, space = _open(queryset)
     if space is None:
         keys = reader.read(None, None, EXACT_ROWS + 1)
@@ -70,13 +63,7 @@ def count_stored(queryset: QuerySet[Any]) -> tuple[int | None, bool]:
 
 
 def find_stored_bounds(queryset: QuerySet[Any], most: int, rows_per_range: int | None) -> list[Any]:
-    """Return rising keys that divide the rows of a queryset about equally; they need not exist.
-
-    Args:
-        queryset: The author's, on a document store.
-        most: How many ranges at most.
-        rows_per_range: How many rows are worth a range; None if ``most`` ranges are asked for anyway.
-    """
+    """Divide the rows of a queryset about equally; arguments and result as for ``BaseDatabase.find_bounds``."""
     reader, space = _open(queryset)
     if most < 2 or space is None:
         return []
@@ -95,13 +82,7 @@ def find_stored_bounds(queryset: QuerySet[Any], most: int, rows_per_range: int |
 
 
 def find_stored_middle(queryset: QuerySet[Any], ranges: Sequence[KeyRange], least_rows: int) -> tuple[int, Any] | None:
-    """Return which of some ranges holds most rows, and a key that cuts it; None if none is worth it.
-
-    Args:
-        queryset: The author's, on a document store.
-        ranges: What is left of ranges; the first six are looked at.
-        least_rows: How many rows are worth it.
-    """
+    """Look at the first six ranges; arguments and result as for ``BaseDatabase.find_middle``."""
     largest: tuple[int, int, Survey] | None = None
     for number, keys in enumerate(ranges[:LARGEST_OF]):
         reader, space = _open(queryset, keys)
@@ -127,10 +108,6 @@ def find_stored_largest(queryset: QuerySet[Any], after: Any) -> tuple[bool, Any]
 
     Looks further and further ahead until nothing lies there, and halves what is left. Each look reads some keys and
     ends the search if they are the last. Descending queries by key need another index, or are not possible.
-
-    Args:
-        queryset: The author's, on a document store.
-        after: Where to look (not included); None is the beginning.
     """
     reader, space = _open(queryset, KeyRange(after, None))
     if space is None or space.is_open:

@@ -49,8 +49,6 @@ class Database(BaseDatabase):
     can_skip_rows = False  # a filter is answered from an index, and what an OFFSET leaves out is paid for
     listed_keys_limit = 1
 
-    # Errors
-
     def is_transient(self, error: BaseException) -> bool:
         """Return whether the store says that the same work may succeed a moment later."""
         is_lost = isinstance(error, InterfaceError) and error.__cause__ is None
@@ -59,8 +57,6 @@ class Database(BaseDatabase):
     def is_contention(self, error: BaseException) -> bool:
         """Return whether a transaction was rolled back because of another one, so that it may be repeated as it was."""
         return is_aborted(error)
-
-    # Conditional writes
 
     def update_if(self, rows: QuerySet[Any], expected: Mapping[str, Any], fields: Mapping[str, Any]) -> int:
         """Read the rows and compare them, since a query may look at indexed fields only."""
@@ -90,8 +86,6 @@ class Database(BaseDatabase):
         """Return True: a table comes into being with its first row."""
         return True
 
-    # Numbers of rows, and ranges of keys
-
     def count(self, queryset: QuerySet[Any], seconds: float = COUNT_SECONDS) -> Count:
         """Count at most a thousand rows, since that costs by the row.
 
@@ -116,8 +110,6 @@ class Database(BaseDatabase):
     def find_largest(self, queryset: QuerySet[Any], after: Any) -> tuple[bool, Any]:
         """Search for the largest key, which only integers and UUIDs can be searched for."""
         return find_stored_largest(queryset, after)
-
-    # Rows
 
     def check_readable(self, queryset: QuerySet[Any], key: str) -> None:
         """Raise InvalidDefinition if the queryset needs an index that the store does not have."""
