@@ -17,7 +17,7 @@ django.setup()
 
 from massmigration import executor, worker  # noqa: E402
 from massmigration.definitions.base import BaseMigration  # noqa: E402
-from massmigration.engine.progress import Progress, get_progress  # noqa: E402
+from massmigration.engine.progress import Progress, Subject, get_progress  # noqa: E402
 from massmigration.recorder import Author  # noqa: E402
 from tests.testapp.models import City  # noqa: E402
 
@@ -103,13 +103,13 @@ def run(migration: BaseMigration, alias: str, on_progress: Callable[[], None] = 
         alias: The database.
         on_progress: Called after each batch.
     """
-    earlier = get_progress(migration.key, alias, migration)
+    earlier = get_progress(Subject(migration.key, migration), alias)
     if earlier.status != "not_run":
         executor.reset(migration.key, alias, AUTHOR)
     record = executor.start(migration, alias, AUTHOR, enqueue=False)
     assert record.attempt_uuid is not None
     worker.work(migration, alias, record.attempt_uuid, on_progress=on_progress)
-    progress = get_progress(migration.key, alias, migration)
+    progress = get_progress(Subject(migration.key, migration), alias)
     if progress.status != "applied":
         raise SystemExit(f"{migration.key} is {progress.status} on {get_name(alias)}: {progress.error}")
     return progress
