@@ -22,7 +22,7 @@ SIGNALS = {value for value in vars(signals).values() if isinstance(value, Signal
 
 @pytest.mark.parametrize("action", PERSONS, ids=lambda action: action.name)
 def test_what_a_person_does_is_a_verb_a_button_and_a_function(action):
-    assert VERBS[action.verb].help == action.why or action.name == "start"  # whose verb does more than start
+    assert VERBS[action.verb].help.startswith(action.why) or action.name == "start"  # whose verb does more than start
     assert BUTTONS[action.verb] is action
     assert action.asks_first == action.button.endswith("…")
     assert inspect.signature(api.ACTIONS[action.name]).parameters["origin"].default == "api"

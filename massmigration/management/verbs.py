@@ -166,11 +166,18 @@ def _join(aliases: list[str]) -> str:
     return "database " + " and ".join(f"'{alias}'" for alias in aliases)
 
 
-def _do(name: str, add_arguments: AddArguments, handle: Handle | None = None, aliases: tuple[str, ...] = ()) -> Verb:
+def _do(
+    name: str,
+    add_arguments: AddArguments,
+    handle: Handle | None = None,
+    *,
+    aliases: tuple[str, ...] = (),
+    more: str = "",
+) -> Verb:
     """Return the verb of a person's action; without a handler, the action itself says what is done."""
     action = states.ACTIONS[name]
     runs = action.target in states.ACTIVE
-    return Verb(action.verb, action.why, add_arguments, handle or (_run if runs else _change)(action), aliases)
+    return Verb(action.verb, action.why + more, add_arguments, handle or (_run if runs else _change)(action), aliases)
 
 
 _ALL: Final = (
@@ -194,7 +201,7 @@ _ALL: Final = (
     _do("accept", failures.add_accept_arguments, failures.accept),
     _do("fake", _add_target_and_actor),
     _do("reset", _add_confirmed, aliases=("delete",)),
-    _do("recover", _add_working, _recover),
+    _do("recover", _add_working, _recover, more=" Without a name: all that is stalled."),
     Verb("watch", "Show the progress until the end; change nothing.", _add_target, _watch),
     Verb("events", "Show who did what, and when.", _add_events, events.show_events),
 )
