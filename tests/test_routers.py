@@ -17,6 +17,7 @@ from django.db.models import F
 from django.test import Client
 
 from massmigration import BatchMigration, CustomMigration, MapperMigration, SimpleMigration, api, executor
+from massmigration.databases import registry
 from massmigration.databases.aliases import get_aliases, get_database_aliases
 from massmigration.databases.ranges import KeyRange
 from massmigration.engine.tables import get_table
@@ -123,6 +124,7 @@ def replica(
     connections[REPLICA].close()
     del connections[REPLICA]
     del connections.databases[REPLICA]
+    registry._databases.pop(REPLICA, None)
     if not is_file:
         with original._nodb_cursor() as cursor:
             cursor.execute(f'DROP DATABASE "{copied}"')

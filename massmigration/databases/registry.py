@@ -18,7 +18,7 @@ from massmigration.databases.sql import SqlDatabase
 PACKAGES: Final = {"gcloudc": "documents.stores"}
 """The modules for connections that name no vendor, by the package of their class."""
 
-_databases: dict[tuple[str, str], BaseDatabase] = {}
+_databases: dict[str, BaseDatabase] = {}
 
 
 def get_database(alias: str) -> BaseDatabase:
@@ -27,11 +27,9 @@ def get_database(alias: str) -> BaseDatabase:
     Args:
         alias: Its name in ``DATABASES``.
     """
-    connection = connections[alias]
-    key = alias, connection.vendor
-    found = _databases.get(key)
+    found = _databases.get(alias)
     if found is None:  # two threads may both make one, and one of them stays
-        found = _databases.setdefault(key, _find_class(connection)(alias))
+        found = _databases.setdefault(alias, _find_class(connections[alias])(alias))
     return found
 
 
