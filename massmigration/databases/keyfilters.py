@@ -37,15 +37,18 @@ def is_upto(model: type[Model], key: Any) -> Condition:
     return _compare(model, LessThanOrEqual, key)
 
 
-def is_among(model: type[Model], keys: Sequence[Any]) -> Q:
+def is_among(model: type[Model], keys: Sequence[Any], *, in_order: bool = True) -> Q:
     """Return the condition that a row's key is one of these.
 
     Args:
         model: The model.
-        keys: In the order of the database; ``BaseDatabase.chunk_keys`` cuts what is too long for a statement.
+        keys: What to look for; ``BaseDatabase.chunk_keys`` cuts what is too long for a statement.
+        in_order: Whether they come in the order of the database.
     """
     if not keys or len(get_key_fields(model)) == 1:
         return Q(pk__in=keys)
+    if not in_order:
+        return Q(_IsAmong(model, keys))
     # The list alone would have SQLite scan the table.
     return Q(is_from(model, keys[0]), is_upto(model, keys[-1]), _IsAmong(model, keys))
 

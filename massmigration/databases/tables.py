@@ -92,10 +92,15 @@ class Table:
         return Reading(list({row.pk: row for row in rows}.values()), rows[-1].pk if rows else None, len(rows) >= limit)
 
     def read_listed(self, values: list[Any], *, lock: bool = False) -> list[Any]:
-        """Return the matching objects that have one of these keys, in order; locked if asked for."""
+        """Return the matching objects that have one of these keys, in order; locked if asked for.
+
+        Args:
+            values: The keys; in any order if they are not to be locked.
+            lock: Whether to lock the rows.
+        """
         if lock:
             values = lock_rows(self.queryset.model, values, self.alias)
-        return self._list_objects(self._select(values).order_by("pk"), values)
+        return self._list_objects(self._select(values, in_order=lock or len(values) == 1).order_by("pk"), values)
 
     def _lock_rows(
         self, keys: KeyRange, limit: int, read: _Read, get_key: Callable[[Any], Any], is_counted: bool
@@ -165,8 +170,8 @@ class Table:
         model = self.queryset.model
         return self.queryset.filter(is_from(model, values[0]), is_upto(model, values[-1]))
 
-    def _select(self, values: Sequence[Any]) -> QuerySet[Any]:
-        return self.queryset.filter(is_among(self.queryset.model, values))
+    def _select(self, values: Sequence[Any], *, in_order: bool = True) -> QuerySet[Any]:
+        return self.queryset.filter(is_among(self.queryset.model, values, in_order=in_order))
 
     @property
     def locks_ranges(self) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
+
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from massmigration import BatchMigration, CustomMigration, MapperMigration, SimpleMigration, executor, recorder
 from massmigration.backends.base import BaseBackend
@@ -16,7 +20,7 @@ from massmigration.executor.accept import Acceptance, accept
 from massmigration.models import MigrationFailure, MigrationShard
 from massmigration.signals import migration_resumed
 from tests.engine.support import AUTHOR, change, get_progress, in_threads, make, run, start, work
-from tests.testapp.models import City
+from tests.testapp.models import City, CompositeRow
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
 
@@ -418,6 +422,28 @@ class TestATableThatIsGoneOverUntilItIsEmpty:
         make_cities(db_alias, "bad", "", "bad")
         migration = make(UntilEmpty)
         run(migration, db_alias)
+        take(migration, db_alias)
+        progress = work(migration, db_alias)
+        assert progress.status == "applied"
+        assert {shard.pass_number for shard in progress.shard_rows} == {1}
+
+    def test_accepted_rows_of_several_key_fields_are_counted_in_any_order(self, db_alias):
+        class Migration(UntilEmpty):
+            def get_queryset(self, db_alias):
+                return CompositeRow.objects.using(db_alias).filter(visits=0)
+
+            def operation(self, row, db_alias):
+                if row.number % 3:
+                    raise ValueError("bad")
+                row.visits += 1
+
+        rows = (CompositeRow(tenant=f"tenant {number % 5}", number=number) for number in range(40))
+        CompositeRow.objects.using(db_alias).bulk_create(rows)
+        migration = make(Migration)
+        run(migration, db_alias)
+        for failure in get_failures(migration, db_alias):  # as workers of several shards store them: in no order
+            moment = timezone.now() + timedelta(seconds=int(json.loads(failure.object_key)[1]) * 7 % 40)
+            MigrationFailure.objects.using(db_alias).filter(pk=failure.pk).update(failed_at=moment)
         take(migration, db_alias)
         progress = work(migration, db_alias)
         assert progress.status == "applied"
