@@ -188,6 +188,7 @@ def test_recover_goes_on_with_what_a_crash_left_behind(db_alias, manage, setting
     while not api.get_progress(SAVES, db_alias).stalled:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    settings.MASSMIGRATION_LEASE_SECONDS = 60
     answer = manage("massmigration", "recover", "cloudapp", "0003", f"--database={db_alias}")
     assert answer.code == 0, answer.output
     assert api.get_progress(SAVES, db_alias).status == "applied"

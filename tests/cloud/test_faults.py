@@ -186,6 +186,7 @@ class TestPredecessor:
         migration = make(Visit, batch_size=20)
         start(migration, db_alias)
         claim_range(migration, db_alias, "dead")
+        settings.MASSMIGRATION_LEASE_SECONDS = 60
         progress = work(migration, db_alias)
         assert (progress.status, progress.processed) == ("applied", 60)
         assert get_visits(db_alias) == {1: 60}
