@@ -166,7 +166,7 @@ def test_queries_do_not_grow_with_the_table(db_alias, queries, without_sample):
 
 def test_few_rows_are_not_split_unless_asked_for(db_alias, queries):
     migration = make_migration(Row)
-    for count, parts, asked in ((0, 1, 1), (5, 1, 3), (4_200, 2, 3)):
+    for count, parts, asked in ((0, 1, 1), (5, 1, 3), (5_000, 2, 3)):
         store_rows(Row, make_automatic(db_alias, count), db_alias)
         table = get_table(migration, db_alias)
         assert len(plan_ranges(migration, table)) == parts

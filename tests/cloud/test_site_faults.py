@@ -24,7 +24,7 @@ from tests.conftest import ROOT, needs_postgres
 from tests.servers import cloudtasks, processes
 
 CODE = ROOT / "tests" / "cloud" / "e2e" / "massmigrations"
-KILLS = 10
+KILLS = 5  # after six at one object, without a batch that was committed between, it is to blame
 BATCH = 10
 QUICK = {"SITE_LEASE_SECONDS": "1", "SITE_WATCH_SECONDS": "1"}
 
@@ -49,7 +49,7 @@ def halt_in_the_middle(site: Site, db_alias: str, done_before: dict[str, int], h
     site.wait_for(are_halted, seconds=300)
 
 
-def test_ten_kills_in_the_middle_of_batches_lose_nothing(any_alias):
+def test_kills_in_the_middle_of_batches_lose_nothing(any_alias):
     rows = {**dict.fromkeys(IN_BATCHES, 240), "simple": 40}
     for kind, count in rows.items():
         add_rows(any_alias, kind, count)
