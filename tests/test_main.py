@@ -37,7 +37,7 @@ def list_tests(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tests", "--collect-only", "-q", *args],
         cwd=ROOT,
-        env=get_environment({**FRESH, "MASSMIGRATION_TEST_POSTGRES": ""}),
+        env=get_environment({**FRESH, "MASSMIGRATION_TEST_POSTGRES": "", "MASSMIGRATION_TEST_REQUIRE": None}),
         capture_output=True,
         text=True,
     )
