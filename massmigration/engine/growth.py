@@ -91,7 +91,7 @@ def extend(table: Table, extension: Extension) -> Extension | None:
         extension: The last one.
 
     Raises:
-        RowsAhead: There were too many of which none was smaller than the one before.
+        RowsAhead: There were nearly too many of which none was smaller than the one before.
     """
     after = None if extension["largest"] is None else table.codec.decode(extension["largest"])
     _, largest = _find_largest(table, after)
@@ -105,7 +105,7 @@ def extend(table: Table, extension: Extension) -> Extension | None:
     following = Extension(
         planned=extension["planned"], largest=table.codec.encode(largest), rows=rows, count=count, noted_at=now
     )
-    if count > MAX_EXTENSIONS:
+    if count >= MAX_EXTENSIONS:
         raise RowsAhead(following, max(0.0, now - extension["noted_at"]))
     return following
 
@@ -114,7 +114,8 @@ def settle(table: Table, shard: MigrationShard, ahead: RowsAhead) -> Extension:
     """Return how a range continues whose extensions do not get smaller, if the operation is not why.
 
     For a moment nothing is worked: if rows come in all the same, as many as in the time of the last extension, then
-    others make them. To be called outside of a transaction.
+    others make them. They may also have stopped just now: so another extension is worked, which is smaller then, and
+    only after a second look is the operation to blame. To be called outside of a transaction.
 
     Args:
         table: The rows that the migration goes through.
@@ -136,6 +137,8 @@ def settle(table: Table, shard: MigrationShard, ahead: RowsAhead) -> Extension:
     arrived = 0 if largest_then is None else _count(table, KeyRange(before, largest_then), None)
     if arrived and arrived * 2 >= expected:
         return {**extension, "count": 1}
+    if extension["count"] <= MAX_EXTENSIONS:
+        return extension
     raise FinishRefused(
         states.NOT_EMPTY,
         f"{shard.key} makes or moves rows ahead of its cursor: behind the largest key lay new rows {MAX_EXTENSIONS} "

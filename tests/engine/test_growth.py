@@ -11,9 +11,12 @@ from django.db import connections
 from django.db.models import F
 
 from massmigration import BatchMigration, MapperMigration, executor, recorder
+from massmigration.engine import growth
 from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import release
+from massmigration.engine.refusals import FinishRefused
 from massmigration.engine.slice import Slice
+from massmigration.engine.tables import get_table
 from massmigration.models import MigrationShard
 from tests.engine.support import AUTHOR, claim_range, make, run, start, work
 from tests.testapp.models import City, CompositeRow, TextRow
@@ -334,3 +337,16 @@ def test_another_pass_notes_its_own_end(db_alias):
         if shard.extension
     }
     assert set(ends) == {1, 2} and int(ends[2]) > int(ends[1])
+
+
+def test_an_operation_is_blamed_after_a_second_look_only(db_alias):
+    """The site may have stopped adding rows just before the first one."""
+    make_rows(City, db_alias)
+    table = get_table(make(Visits), db_alias)
+    largest = table.codec.encode(City.objects.using(db_alias).latest("pk").pk)
+    shard = MigrationShard(key="testapp:0001_test")
+    first = growth.Extension(planned=None, largest=largest, rows=3, count=growth.MAX_EXTENSIONS, noted_at=0.0)
+    assert growth.settle(table, shard, growth.RowsAhead(first, 0.0)) == first
+    second = growth.Extension(**{**first, "count": growth.MAX_EXTENSIONS + 1})
+    with pytest.raises(FinishRefused, match="ahead of its cursor"):
+        growth.settle(table, shard, growth.RowsAhead(second, 0.0))
