@@ -85,7 +85,7 @@ FAULTS: Final = (
     Fault(
         "reset against a running slice",
         ("PostgreSQL",),
-        "The record is gone, the batch in hand rolled back or whole; a new start visits every row anew.",
+        "The record is gone, the batch in hand rolled back or whole; a new start visits every row again.",
     ),
     Fault(
         "retry against a late task of the attempt before",

@@ -1,7 +1,7 @@
 """Empties the databases between tests: Django's ``flush``, but only for the tables that have rows.
 
-Django's empties every table, a hundred of them on two databases, and makes content types and permissions again after
-it. That took half of the time of all tests. The rows that ``migrate`` made are kept here instead, which is the same.
+Django's empties every table on each database, and makes content types and permissions again after it. That took half
+of the time of all tests. The rows that ``migrate`` made are kept here instead, which is the same.
 """
 
 from __future__ import annotations
