@@ -109,11 +109,6 @@ def get_choice(request: HttpRequest, key: str, db_alias: str) -> Choice:
     return Choice([FailureRow(failure) for failure in first], max(count, len(first)), is_all=True, seen=seen)
 
 
-def is_acceptable(failure: MigrationFailure) -> bool:
-    """Return whether a person may accept it: it is open, and that of an object."""
-    return failure.status == MigrationFailure.OPEN and failure.object_key is not None
-
-
 class _Failures(Sequence[FailureRow]):
     """Failures of which a paginator reads the page it shows only."""
 
