@@ -67,9 +67,9 @@ class Proxy(ThreadingHTTPServer):
             return self._send(0, 0, *arguments)
         at_once = threading.Thread(target=self._send, args=(1, self.delays.choice([0, 0.05]), *arguments))
         late = threading.Thread(target=self._send, args=(2, self.delays.uniform(0.2, 2), *arguments))
-        self._late.append(late)
         at_once.start()
         late.start()
+        self._late.append(late)  # only now: a thread that has not begun cannot be waited for
         status = self._send(0, 0, *arguments)
         at_once.join()
         return status
