@@ -15,12 +15,7 @@ KEYS_AT_ONCE: Final = 1_000
 
 
 def stays_accepted(failure: MigrationFailure, db_alias: str) -> bool:
-    """Return whether an object that failed was accepted in an earlier pass over the table; its status is kept then.
-
-    Args:
-        failure: Not stored yet.
-        db_alias: The database.
-    """
+    """Return whether an object that failed was accepted in an earlier pass over the table; its status is kept then."""
     if not is_accepted(failure, db_alias):
         return False
     failure.status = MigrationFailure.ACCEPTED
@@ -28,13 +23,7 @@ def stays_accepted(failure: MigrationFailure, db_alias: str) -> bool:
 
 
 def count_accepted(table: Table, attempt_uuid: uuid.UUID, db_alias: str) -> int:
-    """Return how many accepted rows the queryset still finds: another pass would not change them.
-
-    Args:
-        table: The rows that the migration goes through.
-        attempt_uuid: The attempt.
-        db_alias: The database that is migrated.
-    """
+    """Return how many accepted rows the queryset still finds: another pass would not change them."""
     count, keys = 0, []
     for failure in iterate_failures(attempt_uuid, db_alias, ACCEPTED):
         if failure.object_key is not None:

@@ -17,12 +17,7 @@ CHOICES: Final[dict[str, Sequence[str]]] = {"on_error": ("stop", "skip"), "on_co
 
 
 class Rule(NamedTuple):
-    """What one attribute may be.
-
-    Attributes:
-        is_met: Whether a value can work.
-        wanted: What it has to be, for the sentence.
-    """
+    """What one attribute may be: whether a value can work, and what is wanted, for the sentence."""
 
     is_met: Callable[[Any], bool]
     wanted: str
@@ -95,11 +90,7 @@ RULES: Final[Mapping[str, Rule]] = {
 
 
 def find_attribute_faults(migration: BaseMigration) -> Iterator[tuple[str, str]]:
-    """Yield the name of each attribute that cannot work, and a sentence.
-
-    Args:
-        migration: The definition.
-    """
+    """Yield the name of each attribute that cannot work, and a sentence."""
     for name, rule in RULES.items():
         if not hasattr(migration, name):
             continue
@@ -109,10 +100,6 @@ def find_attribute_faults(migration: BaseMigration) -> Iterator[tuple[str, str]]
 
 
 def check_attributes(migration: BaseMigration) -> None:
-    """Raise ConfigurationError if an attribute has a value that cannot work.
-
-    Args:
-        migration: The definition.
-    """
+    """Raise ConfigurationError if an attribute has a value that cannot work."""
     for _, sentence in find_attribute_faults(migration):
         raise ConfigurationError(sentence, key=migration.key)

@@ -33,12 +33,7 @@ REVISITS: int = 3
 
 
 class BatchRunner:
-    """Works batches of one shard until it is stopped.
-
-    Args:
-        processor: How a batch of it is worked.
-        shard: As this worker holds it.
-    """
+    """Works batches of the shard that this worker holds, until it is stopped."""
 
     def __init__(self, processor: Processor, shard: MigrationShard) -> None:
         self.processor = processor
@@ -134,12 +129,7 @@ class BatchRunner:
         return strategy.work(self, limit)
 
     def fetch(self, limit: int, *, lock: bool = False) -> Batch:
-        """Read the next batch; its cursor is None if there is none.
-
-        Args:
-            limit: The maximum number of objects.
-            lock: Whether to lock rows.
-        """
+        """Read the next batch of at most ``limit`` objects; its cursor is None if there is none."""
         self._batch = self.processor.fetch(self.shard, self.pacer, limit, lock=lock)
         if self._batch.cursor is not None and self._batch.cursor == self.shard.cursor:
             raise InvalidDefinition(
@@ -161,11 +151,7 @@ class BatchRunner:
             raise
 
     def write(self, batch: Batch) -> dict[str, Any]:
-        """Write what the operation left to the engine, and move the cursor as the transaction's last statement.
-
-        Returns:
-            The shard's new values.
-        """
+        """Write what the operation left to the engine, then move the cursor, and return the shard's new values."""
         written = self.processor.write(batch, self.shard) if batch.objects else Written(0)
         fields = self.get_progress(batch, written)
         if batch.callbacks is not None:
@@ -180,13 +166,10 @@ class BatchRunner:
         return {**get_new_values(self.shard, batch, written, self.pacer, self.db_alias), "takeovers": takeovers}
 
     def advance(self, fields: dict[str, Any], *, is_written: bool) -> None:
-        """Take over the shard's new values after the commit.
+        """Take over the shard's new values after the commit, and write them unless they were committed with the batch.
 
-        Args:
-            fields: The new values.
-            is_written: Whether they were committed with the batch. What was saved before, or in another database, has
-                no common commit with the cursor: a crash here repeats the batch, but loses nothing. While others are
-                in the way, only the cursor is written again.
+        What was saved before, or in another database, has no common commit with the cursor: a crash here repeats the
+        batch, but loses nothing. While others are in the way, only the cursor is written again.
         """
         if not is_written:
             run_write(self.db_alias, lambda: self._recorder.advance(self.shard, **fields))
@@ -245,11 +228,7 @@ class BatchRunner:
     def skip(self, failed: ObjectFailed) -> bool:
         """Keep the failure and continue after its object, in one transaction.
 
-        Returns:
-            Whether it is done; False if the shard was cut meanwhile, so that the object may be another shard's.
-
-        Raises:
-            FenceLost: The shard is another worker's.
+        Return False if the shard was cut meanwhile, so that the object may be another shard's.
         """
         takeovers = self._isolation.get_takeovers(1)
 

@@ -20,10 +20,7 @@ LOOK_EVERY: Final = 10
 class Breaker:
     """Counts the objects that a worker skips, and says when they are too many.
 
-    Args:
-        max_failures: The migration's attribute: a number, a share below 1, or None for ``DEFAULT_SHARE``.
-        shard: As the worker holds it.
-        db_alias: The database.
+    The migration's ``max_failures`` is a number, a share below 1, or None for ``DEFAULT_SHARE``.
     """
 
     def __init__(self, max_failures: float | None, shard: MigrationShard, db_alias: str) -> None:

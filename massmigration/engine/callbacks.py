@@ -16,9 +16,6 @@ class HeldCallbacks:
 
     Where an operation is called before the transaction that writes its batch, Django would call them at once: for rows
     that are not written yet, that may be visited again, or that are never written.
-
-    Args:
-        alias: The database that the batch is written to.
     """
 
     def __init__(self, alias: str) -> None:
@@ -79,9 +76,7 @@ class WritesByItself(Exception):
 class Traces:
     """Finds out whether an object's operation has written to the database by itself.
 
-    Args:
-        alias: The database that the operation writes to.
-        refuses: Whether no statement may write, as the operation is called outside of that transaction.
+    With ``refuses`` no statement may write, as the operation is called outside of the transaction of its batch.
     """
 
     def __init__(self, alias: str, *, refuses: bool = False) -> None:
@@ -95,8 +90,7 @@ class Traces:
     def watch(self) -> Iterator[None]:
         """Watch the statements of the block.
 
-        Raises:
-            WritesByItself: One would have written, and was not sent; also if the author's code caught the error.
+        Raise WritesByItself if one would have written, and was not sent; also if the author's code caught the error.
         """
         try:
             with self._connection.execute_wrapper(self._look):

@@ -26,11 +26,7 @@ class SwallowedDatabaseError(Exception):
 
 
 def check_transaction(alias: str) -> None:
-    """Raise SwallowedDatabaseError if the operation left the transaction of its batch unusable.
-
-    Args:
-        alias: The database that the operation writes to.
-    """
+    """Raise SwallowedDatabaseError if the operation left the transaction of its batch unusable."""
     connection = connections[alias]
     if connection.in_atomic_block and connection.get_rollback():
         raise SwallowedDatabaseError(
@@ -48,16 +44,10 @@ def is_worth_repeating(error: BaseException, migration: BaseMigration) -> bool:
 def make_failure(
     shard: MigrationShard, object_key: str | None, object_repr: str, error: BaseException
 ) -> MigrationFailure:
-    """Return the failure of one object, not stored yet.
+    """Return the failure of an object, not stored yet; without an encoded key it is the failure of the whole operation.
 
     Its primary key is made from attempt and object, so that an object that fails twice has one failure. The traceback
     holds no local variables, and nothing that a database adds to its messages.
-
-    Args:
-        shard: The shard that the object was met in.
-        object_key: The object's encoded key or cursor; None if the failure is the whole operation's.
-        object_repr: The object as text.
-        error: What the operation raised.
     """
     # A cursor of a CustomMigration is unique within the author's shard only.
     part = (shard.payload or {}).get("shard")

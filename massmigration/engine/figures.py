@@ -77,12 +77,7 @@ class Wait(NamedTuple):
 
 
 def get_attempt_figures(attempt: MigrationAttempt, source_hash: str | None) -> AttemptFigures:
-    """Return what the attempt says of itself.
-
-    Args:
-        attempt: As it is stored.
-        source_hash: Hash of the migration's file as it is now.
-    """
+    """Return what the attempt says of itself; ``source_hash`` is that of the migration's file as it is now."""
     return AttemptFigures(
         str(attempt.uuid),
         attempt.backend,
@@ -134,13 +129,7 @@ def get_shard_figures(sums: ShardSums) -> ShardFigures:
 
 
 def get_wait(record: MigrationRecord, sums: ShardSums, migration: BaseMigration | None) -> Wait:
-    """Return what an active run waits for, and whether it is stalled.
-
-    Args:
-        record: The record.
-        sums: What the shards of its attempt add up to.
-        migration: The definition, or None if there is none that works.
-    """
+    """Return what an active run waits for, and whether it is stalled."""
     if record.status not in states.ACTIVE:
         return Wait()
     now = timezone.now()

@@ -23,12 +23,9 @@ REST_SECONDS: Final = 0.5
 
 
 def make_finish_if_due(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID) -> str | None:
-    """Make the finish shard if no range is open any more.
+    """Make the finish shard if no range is open any more; return its key if it is due and not done, else None.
 
     Its key is made from attempt and pass: so any process that sees that it is due may make it, and it is made once.
-
-    Returns:
-        The shard's key if it is due and not done, else None.
     """
     if get_kind(migration).is_launched:
         return None
@@ -48,12 +45,6 @@ def make_finish_if_due(migration: BaseMigration, db_alias: str, attempt_uuid: uu
 
 def run_finish(shard: MigrationShard, migration: BaseMigration, db_alias: str, author: Author) -> None:
     """Bring an attempt whose ranges are all done to its end: another pass, or APPLIED.
-
-    Args:
-        shard: The finish shard, held by this worker.
-        migration: The definition.
-        db_alias: The database.
-        author: The worker.
 
     Raises:
         FinishRefused: Something is missing; the sentence says what.

@@ -24,17 +24,9 @@ _WORDS: Final = {
 
 
 def check_fits(migration: BaseMigration, db_alias: str, attempt: MigrationAttempt) -> None:
-    """Raise InvalidDefinition if an attempt cannot be continued with a definition.
+    """Raise InvalidDefinition if the shards of an attempt were planned for something else than the definition is now.
 
     An attempt that was planned by a version of massmigration that stored no purpose is given that of the first check.
-
-    Args:
-        migration: The definition as it is now.
-        db_alias: The database.
-        attempt: The attempt as it is stored.
-
-    Raises:
-        InvalidDefinition: Its shards were planned for something else.
     """
     if attempt.planned_for is None and not _is_planned(attempt, db_alias):
         return

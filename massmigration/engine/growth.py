@@ -43,12 +43,7 @@ class Extension(TypedDict):
 
 
 class RowsAhead(Exception):
-    """Extensions of a range do not get smaller.
-
-    Args:
-        extension: The one that would be next.
-        seconds: How long the last one took.
-    """
+    """Extensions of a range do not get smaller; holds the one that would be next, and how long the last one took."""
 
     def __init__(self, extension: Extension, seconds: float) -> None:
         super().__init__(extension)
@@ -71,10 +66,7 @@ def learn_end(table: Table) -> Extension | None:
 def find_upper(table: Table, extension: Extension | None, upper: str) -> str:
     """Return where a bounded range ends that was cut from the last one, perhaps after the key that it is bounded by.
 
-    Args:
-        table: The rows that the migration goes through.
-        extension: What the last range had when it was cut; None for a range that was not cut from it.
-        upper: Where it was cut, encoded.
+    ``extension`` is what the last range had when it was cut at ``upper``; None for a range that was not cut from it.
     """
     if extension is None or extension["planned"] is None:
         return upper
@@ -86,12 +78,7 @@ def find_upper(table: Table, extension: Extension | None, upper: str) -> str:
 def extend(table: Table, extension: Extension) -> Extension | None:
     """Return the next extension of a range that has reached its largest key; None if no row lies ahead.
 
-    Args:
-        table: The rows that the migration goes through.
-        extension: The last one.
-
-    Raises:
-        RowsAhead: There were nearly too many of which none was smaller than the one before.
+    Raise RowsAhead if there were nearly too many of which none was smaller than the one before.
     """
     after = None if extension["largest"] is None else table.codec.decode(extension["largest"])
     _, largest = _find_largest(table, after)
@@ -111,19 +98,11 @@ def extend(table: Table, extension: Extension) -> Extension | None:
 
 
 def settle(table: Table, shard: MigrationShard, ahead: RowsAhead) -> Extension:
-    """Return how a range continues whose extensions do not get smaller, if the operation is not why.
+    """Return how a range continues whose extensions do not get smaller, or raise FinishRefused if the operation is why.
 
     For a moment nothing is worked: if rows come in all the same, as many as in the time of the last extension, then
     others make them. They may also have stopped just now: so another extension is worked, which is smaller then, and
     only after a second look is the operation to blame. To be called outside of a transaction.
-
-    Args:
-        table: The rows that the migration goes through.
-        shard: The last range.
-        ahead: What was found.
-
-    Raises:
-        FinishRefused: The operation makes the rows.
     """
     extension = ahead.extension
     rows, largest = extension["rows"] or 0, extension["largest"]

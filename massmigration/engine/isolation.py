@@ -19,12 +19,7 @@ REASON_LIMIT: Final = 200
 
 
 class ErrorLasts(CountedRest):
-    """A transient error has lasted, however often the batch was repeated.
-
-    Args:
-        rests: How often the shard has rested for it already.
-        error: What was raised.
-    """
+    """A transient error has lasted, however often the batch was repeated and the shard has rested."""
 
     def __init__(self, rests: int, error: Exception) -> None:
         seconds = min(LONGEST_REST_SECONDS, 2.0**rests)
@@ -32,12 +27,7 @@ class ErrorLasts(CountedRest):
 
 
 class ObjectFailed(Exception):
-    """One object failed, alone and twice.
-
-    Args:
-        failure: What is kept of it.
-        cursor: Where the shard stands after it; None if nothing may follow.
-    """
+    """One object failed, alone and twice; ``cursor`` is where the shard stands after it, None if nothing may follow."""
 
     def __init__(self, failure: MigrationFailure, cursor: str | None) -> None:
         super().__init__(failure.message)
@@ -49,13 +39,8 @@ class Isolation:
     """How large the batches of a shard may be, after one of them has failed or has lost its worker.
 
     Attributes:
-        limit: The maximum number of objects; None while nothing is wrong.
+        limit: The maximum number of objects; None while nothing is wrong, when batches have the ``size`` of the pacer.
         singles_left: How many objects still have to be worked one by one, because workers were lost at one of them.
-
-    Args:
-        processor: How a batch of it is worked.
-        shard: As this worker holds it.
-        size: How large batches are while nothing is wrong.
     """
 
     def __init__(self, processor: Processor, shard: MigrationShard, size: int) -> None:
@@ -81,13 +66,7 @@ class Isolation:
         return SINGLES_AFTER if self.singles_left > count else 0
 
     def widen(self, limit: int, size: int, count: int) -> bool:
-        """After a batch that went well, allow a larger one; return whether there was a limit.
-
-        Args:
-            limit: How large the batch was allowed to be.
-            size: How large batches are while nothing is wrong.
-            count: How many objects it had.
-        """
+        """After a batch of ``count`` objects went well, allow more than its ``limit``; return whether there was one."""
         if self.limit is None:
             return False
         self.singles_left -= min(count, self.singles_left)
@@ -98,14 +77,7 @@ class Isolation:
         return True
 
     def blame(self, pacer: Pacer) -> None:
-        """Raise ObjectFailed if workers were lost at the next object, which is then neither worked again nor read.
-
-        Args:
-            pacer: The shard's.
-
-        Raises:
-            ObjectFailed: They were.
-        """
+        """Raise ObjectFailed if workers were lost at the next object, which is then neither worked again nor read."""
         if not (is_found(self.shard) and self.processor.isolates):
             return
         batch = self.processor.peek(self.shard, pacer)
@@ -118,11 +90,8 @@ class Isolation:
     def narrow(self, batch: Batch | None, error: Exception, *, timed_out: int | None = None) -> None:
         """After an error, make the next batch smaller, down to a single object.
 
-        Args:
-            batch: What was worked; None if it could not even be read.
-            error: What was raised.
-            timed_out: How many objects the batch was allowed to have, if a statement of ours took longer than the
-                database allows: smaller batches are faster, and wait for fewer locks.
+        If a statement of ours took longer than the database allows, ``timed_out`` is how many objects the batch was
+        allowed to have: smaller batches are faster, and wait for fewer locks.
 
         Raises:
             ObjectFailed: A single object has raised again, re-read and alone.

@@ -78,15 +78,8 @@ def claim(
 ) -> bool:
     """Try to take a shard; return whether this worker holds it now, and update ``shard`` if so.
 
-    Args:
-        shard: As it was read.
-        migration: The definition.
-        db_alias: The database.
-        worker: Name of the worker.
-        pattern: A shard that gives a new one its first batch size and rate.
-
-    Raises:
-        DatabaseLocked: Others kept writing, so that it is unknown.
+    A new one begins with the batch size and rate of ``pattern``. Raise DatabaseLocked if others kept writing, so that
+    it is unknown.
     """
     bound, database = get_max_workers(migration, db_alias), get_database(db_alias)
     database.read_clock()
@@ -160,10 +153,6 @@ def give_back(shard: MigrationShard, db_alias: str) -> None:
 
     A worker that only lost its database is not to be counted as lost. If the database stays away for longer than
     ``GIVE_BACK_SECONDS``, the lease runs out.
-
-    Args:
-        shard: As this worker holds it.
-        db_alias: The database.
     """
     deadline = time.monotonic() + GIVE_BACK_SECONDS
     while True:
@@ -181,10 +170,7 @@ def give_back(shard: MigrationShard, db_alias: str) -> None:
 class Heartbeat:
     """Renews a lease during a long operation, in a separate thread with its own connection.
 
-    Args:
-        shard: As the worker holds it.
-        db_alias: The database.
-        has_hung: Asked before each renewal: a worker that hangs loses its lease, although its process lives.
+    ``has_hung`` is asked before each renewal: a worker that hangs loses its lease, although its process lives.
     """
 
     def __init__(self, shard: MigrationShard, db_alias: str, has_hung: Callable[[], bool] = lambda: False) -> None:

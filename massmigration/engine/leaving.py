@@ -8,12 +8,7 @@ class Stopped(Exception):
 
 
 class Rest(Exception):
-    """The shard is to be left alone for a while, for a reason of ours; an author's is RetryLater.
-
-    Args:
-        seconds: For how long.
-        reason: What is waited for, in a few words; shown as ``waiting_for``.
-    """
+    """The shard is to be left alone for a while, for a reason of ours that pages show; an author's is RetryLater."""
 
     def __init__(self, seconds: float, reason: str) -> None:
         super().__init__(reason)

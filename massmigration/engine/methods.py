@@ -12,13 +12,7 @@ from massmigration.exceptions import InvalidDefinition
 
 
 class Method(NamedTuple):
-    """One method that the engine, or a page, calls.
-
-    Attributes:
-        name: Its name.
-        arguments: Names of what it is called with; of several rows for one method, one is enough.
-        may_yield: Whether it may be a generator function.
-    """
+    """One method that the engine, or a page, calls; of several rows of arguments one is enough."""
 
     name: str
     arguments: tuple[tuple[str, ...], ...]
@@ -26,12 +20,7 @@ class Method(NamedTuple):
 
 
 def find_method_faults(migration: BaseMigration, methods: Sequence[Method]) -> Iterator[str]:
-    """Yield a sentence for each method that cannot do its work.
-
-    Args:
-        migration: The definition.
-        methods: Those that its kind knows.
-    """
+    """Yield a sentence for each method that cannot do its work."""
     for method in methods:
         fault = _find_fault(getattr(migration, method.name, None), method)
         if fault:
@@ -42,11 +31,6 @@ def check_result(result: object, name: str, migration: BaseMigration) -> None:
     """Raise InvalidDefinition if what a method returned shows that it has done nothing.
 
     A plain function may return the coroutine or the generator of another one, which would never run.
-
-    Args:
-        result: What it returned.
-        name: The method's name.
-        migration: The definition.
     """
     if result is None or not isinstance(result, Awaitable | AsyncIterable | Iterator):
         return
@@ -60,27 +44,12 @@ def check_result(result: object, name: str, migration: BaseMigration) -> None:
 
 
 def call(migration: BaseMigration, name: str, *arguments: Any) -> None:
-    """Call a method whose result is not used.
-
-    Args:
-        migration: The definition.
-        name: The method's name.
-        *arguments: What it is called with.
-
-    Raises:
-        InvalidDefinition: What it returned shows that it has done nothing.
-        BaseException: Whatever it raises.
-    """
+    """Call a method whose result is not used, and check that."""
     check_result(getattr(migration, name)(*arguments), name, migration)
 
 
 def check_shards(shards: Any, migration: BaseMigration) -> Iterable[Any]:
-    """Return what ``get_shards`` returned, or raise InvalidDefinition if it is no list of shards.
-
-    Args:
-        shards: What it returned.
-        migration: The definition.
-    """
+    """Return what ``get_shards`` returned, or raise InvalidDefinition if it is no list of shards."""
     if isinstance(shards, Iterable) and not isinstance(shards, str | bytes | Mapping):
         return shards
     raise InvalidDefinition(
@@ -91,12 +60,7 @@ def check_shards(shards: Any, migration: BaseMigration) -> Iterable[Any]:
 
 
 def check_total(total: Any, migration: BaseMigration) -> int | None:
-    """Return what ``get_total`` returned, or raise InvalidDefinition if it is no number of items.
-
-    Args:
-        total: What it returned.
-        migration: The definition.
-    """
+    """Return what ``get_total`` returned, or raise InvalidDefinition if it is no number of items."""
     if total is None or type(total) is int:
         return total
     raise InvalidDefinition(

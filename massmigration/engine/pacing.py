@@ -62,12 +62,7 @@ class Pacer:
         self.window = max(self.window, self.size)
 
     def learn_window(self, is_full: bool, seconds: float) -> None:
-        """Learn from a look at a window of keys.
-
-        Args:
-            is_full: Whether it held as many matching rows as a batch takes.
-            seconds: How long the look took.
-        """
+        """Learn how long a look at a window of keys took, and whether it held as many matching rows as a batch."""
         if seconds > self.target_seconds / 2:
             self.window = max(self.window // 2, self.size)
         elif not is_full:

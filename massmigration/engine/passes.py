@@ -26,18 +26,7 @@ LAST_PASS: Final = "last_pass"
 def find_next_pass(
     migration: QuerysetMigration, table: Table, shard: MigrationShard, ranges: Sequence[MigrationShard], db_alias: str
 ) -> tuple[list[Part], str]:
-    """Return the parts of another pass, or none and a warning if rows are left that no pass would take.
-
-    Args:
-        migration: The definition.
-        table: The rows that it goes through.
-        shard: The finish shard of the last pass.
-        ranges: All ranges of the attempt, which are done.
-        db_alias: The database that is migrated.
-
-    Raises:
-        FinishRefused: The queryset still finds rows after as many passes as there may be.
-    """
+    """Return the parts of another pass, or none and a warning; arguments and errors as ``Kind.find_next_pass``."""
     if not is_until_empty(migration, table):
         return [], ""
     count = table.database.count(table.queryset)

@@ -20,13 +20,7 @@ TURN_SECONDS: Final = 5.0
 
 
 def run_plan(shard: MigrationShard, migration: BaseMigration, db_alias: str, author: Author) -> None:
-    """Make the range shards of an attempt and move its record to RUNNING, in one transaction.
-
-    Args:
-        shard: The plan shard, held by this worker.
-        migration: The definition; if its author does all the work in ``launch()``, that is called instead.
-        db_alias: The database.
-        author: The worker.
+    """Make the range shards of an attempt and move its record to RUNNING, in one transaction, or call its ``launch()``.
 
     Raises:
         FenceLost: Another worker planned; nothing was written.

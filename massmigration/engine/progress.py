@@ -21,7 +21,7 @@ from massmigration.recorder.failures import count_failures_of
 
 @dataclass(frozen=True)
 class ShardProgress:
-    """Where one shard stands; keys are encoded as ``engine/keys.py`` does."""
+    """Where one shard stands; keys are encoded as ``databases/keys.py`` does."""
 
     number: int
     kind: str

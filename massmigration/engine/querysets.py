@@ -42,13 +42,7 @@ _REFUSALS: Final = (
 
 
 def check_queryset(queryset: Any, key: str, db_alias: str) -> None:
-    """Raise InvalidDefinition if the queryset cannot be worked batch by batch.
-
-    Args:
-        queryset: What ``get_queryset`` returned.
-        key: The migration's key, for the message.
-        db_alias: The database that the queryset has to be bound to.
-    """
+    """Raise InvalidDefinition if what ``get_queryset`` returned cannot be worked batch by batch on this database."""
     if not isinstance(queryset, QuerySet):
         raise InvalidDefinition(
             f"get_queryset() of {key} returned {type(queryset).__name__}. Return a QuerySet.", key=key

@@ -6,12 +6,7 @@ from massmigration.exceptions import MassMigrationError
 
 
 class FinishRefused(MassMigrationError):
-    """The attempt is not applied.
-
-    Args:
-        reason: One of ``states.REASONS``.
-        message: One sentence.
-    """
+    """The attempt is not applied, for one of ``states.REASONS`` and with a sentence that says more."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

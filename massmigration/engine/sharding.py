@@ -32,11 +32,7 @@ class Plan(NamedTuple):
 
 
 def plan_pass(migration: QuerysetMigration, table: Table) -> list[Part]:
-    """Return the ranges of a pass over the table, the last of which knows where the table ends.
-
-    Raises:
-        InvalidDefinition: The migration is bounded, but it cannot be found where the table ends.
-    """
+    """Return the ranges of a pass over the table, the last of which knows where the table ends."""
     parts, end = plan_ranges(migration, table), learn_end(table)
     if end is None and migration.bounded:
         raise InvalidDefinition(
@@ -58,15 +54,7 @@ def plan_ranges(migration: QuerysetMigration, table: Table) -> list[Part]:
 
 
 def split_largest(table: Table, shards: Sequence[MigrationShard]) -> MigrationShard | None:
-    """Cut the largest range that another worker is working on in two, and return the new shard for an idle worker.
-
-    Args:
-        table: The rows that the migration goes through, in the database that is migrated.
-        shards: All shards of the attempt.
-
-    Returns:
-        The new shard; None if no range is worth it.
-    """
+    """Cut the largest range that another worker is working on in two; return the new shard, if one was worth it."""
     db_alias = table.alias
     candidates = [
         shard for shard in shards if shard.kind == MigrationShard.RANGE and shard.payload is None and is_live(shard)

@@ -21,14 +21,7 @@ _logged_at: dict[str, float] = {}
 
 
 def get_fields(shard: MigrationShard, db_alias: str, event: str, **values: Any) -> dict[str, Any]:
-    """Return the fields of a line about a shard, for ``extra``.
-
-    Args:
-        shard: As its worker holds it.
-        db_alias: The database.
-        event: What the line is about.
-        **values: Further fields.
-    """
+    """Return the fields of a line about a shard, for ``extra``."""
     return logs.fields(
         event=event,
         key=shard.key,
@@ -65,12 +58,7 @@ def log_repeat(shard: MigrationShard, db_alias: str, error: BaseException) -> No
 
 
 class SliceLog:
-    """Measures a visit and writes its lines.
-
-    Args:
-        shard: As this worker has just claimed it.
-        db_alias: The database.
-    """
+    """Measures a visit, which begins when this is made, and writes its lines."""
 
     def __init__(self, shard: MigrationShard, db_alias: str) -> None:
         self.shard = shard
@@ -104,14 +92,7 @@ class SliceLog:
         )
 
     def end(self, outcome: str, *, level: int = logging.INFO, detail: str = "", rest_seconds: float = 0) -> None:
-        """Log the end of the visit.
-
-        Args:
-            outcome: How it ended.
-            level: Level of the line.
-            detail: Why, in one line.
-            rest_seconds: How long the shard rests.
-        """
+        """Log how the visit ended, with the reason in one line, and for how long the shard rests."""
         if rest_seconds and not _is_rest_due(self.shard.pk):
             level = logging.DEBUG
         seconds = time.monotonic() - self._started_at

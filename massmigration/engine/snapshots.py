@@ -25,12 +25,7 @@ _ABSENT: Final = object()
 def prepare_related(objects: Sequence[Model], fields: Sequence[Field[Any, Any]]) -> None:
     """Do for references what ``Model.save()`` does: take the key of a related object that was saved after it was set.
 
-    Args:
-        objects: Instances of one model, after the operation.
-        fields: The fields of ``update_fields``.
-
-    Raises:
-        ValueError: A related object was never saved: its key is not known, and NULL would be written.
+    Raise ValueError if one was never saved: its key is not known, and NULL would be written.
     """
     if not objects:
         return
@@ -56,12 +51,9 @@ def _get_generic_columns(field: Any) -> set[str]:
 
 
 class Snapshot:
-    """The values that a batch's objects were loaded with.
+    """The values that a batch's objects were loaded with, taken before the operation gets them.
 
-    Args:
-        objects: Freshly loaded, not yet given to the operation.
-        fields: The fields of ``update_fields``.
-        is_locked: Whether the rows are locked, so that ``find_stale`` is not needed.
+    Of rows that are locked only the fields of ``update_fields`` are kept, since ``find_stale`` is not needed.
     """
 
     def __init__(self, objects: Sequence[Model], fields: Sequence[Field[Any, Any]], *, is_locked: bool = False) -> None:
@@ -71,14 +63,7 @@ class Snapshot:
         self._loaded = [(obj.pk, _take(obj, columns)) for obj in objects]
 
     def find_changed(self, objects: Sequence[Model]) -> list[Model]:
-        """Return the objects whose ``update_fields`` are not as they were loaded.
-
-        Args:
-            objects: Those that the snapshot was made of, or the first of them.
-
-        Raises:
-            ValueError: The operation gave an object another primary key, so that its row is not known any more.
-        """
+        """Return the objects whose ``update_fields`` are not as they were loaded; the last may be cut off."""
         changed = []
         for obj, (pk, loaded) in zip(objects, self._loaded, strict=False):
             if obj.pk != pk:
@@ -94,9 +79,7 @@ class Snapshot:
     def find_stale(self, objects: Sequence[Model], alias: str) -> set[Any]:
         """Return the keys of the objects whose rows are not as they were loaded any more, or are gone.
 
-        Args:
-            objects: Those that the snapshot was made of, or the first of them.
-            alias: The database; to be called in the transaction that writes.
+        To be called in the transaction that writes.
         """
         if not objects:
             return set()

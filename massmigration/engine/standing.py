@@ -18,15 +18,7 @@ from massmigration.models import MigrationShard
 def get_new_values(
     shard: MigrationShard, batch: Batch, written: Written, pacer: Pacer, db_alias: str
 ) -> dict[str, Any]:
-    """Return what the shard's columns are once the batch is committed.
-
-    Args:
-        shard: As it stands before the batch.
-        batch: What was worked.
-        written: What came of it.
-        pacer: Knows the size of the next batch.
-        db_alias: The database that the shard is in.
-    """
+    """Return what the shard's columns are once the batch is committed."""
     return {
         "cursor": batch.cursor,
         **({} if batch.extension is None else {"extension": batch.extension}),

@@ -46,11 +46,7 @@ class Runner(Protocol):
 
 
 class Strategy(ABC):
-    """How the batches of a shard are worked.
-
-    Args:
-        processor: What reads, works and writes the objects.
-    """
+    """How the batches of a shard are worked."""
 
     def __init__(self, processor: Processor) -> None:
         self.processor = processor
@@ -75,12 +71,7 @@ class Strategy(ABC):
 
 
 class InTransaction(Strategy):
-    """The operation is called in the transaction that moves the cursor.
-
-    Args:
-        processor: What reads, works and writes the objects.
-        locks: Whether the rows are locked when they are read.
-    """
+    """The operation is called in the transaction that moves the cursor, where rows can be locked when they are read."""
 
     def __init__(self, processor: Processor, *, locks: bool) -> None:
         super().__init__(processor)

@@ -71,10 +71,7 @@ def query_sums(
 ) -> dict[uuid.UUID, ShardSums]:
     """Return what the shards of several attempts add up to, in two queries; for SQL databases only.
 
-    Args:
-        attempt_uuids: The attempts.
-        active: Those of them that are worked on, whose shards are all read for their leases.
-        db_alias: The database.
+    The shards of those that are ``active`` are all read, for their leases.
     """
     rows = MigrationShard.objects.using(db_alias).filter(attempt_uuid__in=attempt_uuids)
     looked_at: dict[uuid.UUID, list[MigrationShard]] = {}

@@ -11,15 +11,7 @@ from massmigration.exceptions import InvalidDefinition
 
 
 def get_table(migration: QuerysetMigration, db_alias: str) -> Table:
-    """Return the rows that a migration goes through.
-
-    Args:
-        migration: The definition.
-        db_alias: The database that is migrated.
-
-    Raises:
-        InvalidDefinition: The queryset or its key cannot be worked.
-    """
+    """Return the rows that a migration goes through, or raise InvalidDefinition if they cannot be worked."""
     queryset = migration.get_queryset(db_alias)  # type: ignore[attr-defined]
     work_alias = migration.other_database or db_alias
     if work_alias not in connections:

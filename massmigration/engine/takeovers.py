@@ -30,12 +30,7 @@ def is_found(shard: MigrationShard) -> bool:
 
 
 def check_takeovers(shard: MigrationShard, migration: BaseMigration) -> None:
-    """Raise WorkersLost if the shard has lost too many workers to try again.
-
-    Args:
-        shard: As this worker has just claimed it.
-        migration: The definition.
-    """
+    """Raise WorkersLost if the shard, which was just claimed, has lost too many workers to try again."""
     has_objects = shard.kind == MigrationShard.RANGE and get_kind(migration).has_objects
     # One more than an object may cost: the last worker was lost while it looked for the object's key.
     if (shard.takeovers or 0) >= (BLAMED_AFTER + 1 if has_objects else GIVEN_UP_AFTER):
@@ -43,12 +38,7 @@ def check_takeovers(shard: MigrationShard, migration: BaseMigration) -> None:
 
 
 def make_error(shard: MigrationShard, place: str) -> WorkersLost:
-    """Return the error that says how often workers were lost, and where.
-
-    Args:
-        shard: As its worker holds it.
-        place: Such as ``"at the object with key 7"``.
-    """
+    """Return the error that says how often workers were lost, and where, such as ``"at the object with key 7"``."""
     return WorkersLost(
         f"{shard.takeovers} workers in a row were lost {place}: each was killed (for taking too much memory, for "
         "example), crashed, was stopped by a time limit, or hung. See the workers' logs, correct the migration or the "

@@ -56,14 +56,7 @@ def is_current(attempt: MigrationAttempt) -> bool:
 def adopt(attempt_uuid: uuid.UUID, db_alias: str, author: Author, by: str = PERSON) -> bool:
     """Have the attempt worked with this process's version from now on, and write an event if it is another one.
 
-    Args:
-        attempt_uuid: The attempt.
-        db_alias: The database.
-        author: Who does it.
-        by: ``PERSON`` or ``WORKER``.
-
-    Returns:
-        Whether it is so; False if another process was faster. To be called in a write transaction.
+    Return whether it is so; False if another process was faster. To be called in a write transaction.
     """
     attempt = recorder.get_attempt(attempt_uuid, db_alias)
     own = get_own_hash(attempt.key) if attempt is not None else ""
@@ -96,13 +89,7 @@ def _refuse(attempt: MigrationAttempt, db_alias: str) -> VersionReplaced:
 def adopt_at_watch(attempt: MigrationAttempt, db_alias: str, author: Author) -> bool:
     """Adopt the version of the process that a watch task is delivered to, which is the one that serves.
 
-    Args:
-        attempt: The attempt, as the caller has just read it.
-        db_alias: The database.
-        author: The watch.
-
-    Returns:
-        Whether shards may be enqueued from here.
+    Return whether shards may be enqueued from here. The attempt is as the caller has just read it.
     """
     how = (attempt.former_hashes or {}).get(get_own_hash(attempt.key))
     if how is not None and not _may_return(how, recorder.get_shards(attempt.uuid, db_alias)):
@@ -125,15 +112,8 @@ def _may_return(how: dict[str, Any], shards: Sequence[MigrationShard]) -> bool:
 def ensure_fit(migration: BaseMigration, db_alias: str, attempt: MigrationAttempt, author: Author) -> bool:
     """Fail the record of an attempt whose shards were planned for something else than the definition does now.
 
-    Args:
-        migration: The definition.
-        db_alias: The database.
-        attempt: The attempt as it is stored.
-        author: The worker.
-
-    Returns:
-        Whether its shards can be worked. An error of the author's ``get_queryset()`` is left to the visit, which
-        reports it better.
+    Return whether its shards can be worked. An error of the author's ``get_queryset()`` is left to the visit, which
+    reports it better.
     """
     try:
         check_fits(migration, db_alias, attempt)
@@ -152,10 +132,7 @@ def ensure_fit(migration: BaseMigration, db_alias: str, attempt: MigrationAttemp
 class Admission:
     """Whether a local worker process may work on an attempt, to be asked before each visit.
 
-    Args:
-        migration: The definition.
-        db_alias: The database.
-        adopts: Whether the process has just started, so that its version becomes the one to work with.
+    One that ``adopts`` has just started, so that its version becomes the one to work with.
     """
 
     def __init__(self, migration: BaseMigration, db_alias: str, *, adopts: bool) -> None:

@@ -25,16 +25,9 @@ def launch_after_commit(
 ) -> None:
     """Launch the ready shards of an attempt once the transaction that is open now is committed.
 
-    Args:
-        migration: The definition.
-        db_alias: The database.
-        attempt_uuid: The attempt.
-        author: Who does it.
-        may_fail: Whether the record fails if the backend does not take the work. A recovery leaves it as it was, so
-            that the next one tries again by itself.
-
-    Raises:
-        BackendUnreachable: It did not; raised only outside a transaction, where the caller can still catch it.
+    If the backend does not take the work, the record fails, and BackendUnreachable is raised outside a transaction,
+    where the caller can still catch it. A recovery (``may_fail=False``) leaves the record as it was, so that the next
+    one tries again by itself.
     """
     is_nested = connections[db_alias].in_atomic_block
 

@@ -26,11 +26,7 @@ def open_failed(
 ) -> None:
     """Make ready what a retry has to do again: failed objects, more passes, a hand-written ``launch()``.
 
-    Args:
-        migration: The definition.
-        record: As it was before the retry.
-        shards: All shards of its attempt, read in the transaction of the move; to be called in that.
-        db_alias: The database.
+    To be called in the transaction of the move, with the record as it was before and all shards of its attempt.
     """
     assert record.attempt_uuid is not None
     if get_database(db_alias).write_limit is not None:
@@ -49,10 +45,6 @@ def open_in_parts(migration: BaseMigration, db_alias: str) -> None:
     """Open most failures before the move, where one transaction cannot write them all.
 
     While the record is FAILED no worker takes what is ready, so that a crash in between loses nothing.
-
-    Args:
-        migration: The definition.
-        db_alias: The database.
     """
     limit = get_database(db_alias).write_limit
     if limit is None:
@@ -113,14 +105,9 @@ def _read_skipped(attempt_uuid: uuid.UUID, db_alias: str) -> Iterator[tuple[str,
 def _list_keys(
     migration: BaseMigration, shards: Sequence[MigrationShard], pairs: Iterable[tuple[str, str]]
 ) -> Iterator[dict[str, Any]]:
-    """Yield what the shards of a retry are about, some keys in each.
+    """Yield what the shards of a retry are about, some keys in each; the pairs of shard and object are sorted by shard.
 
     Rows of a queryset need no shard to be found again; what an author's ``get_items`` is given is the shard's.
-
-    Args:
-        migration: The definition.
-        shards: All shards of the attempt.
-        pairs: Shard and object of each failure, sorted by shard.
     """
     by_id, finds_by_key = {shard.pk: shard for shard in shards}, get_kind(migration).finds_by_key
     about: dict[str, Any] = {}

@@ -35,10 +35,6 @@ class Kind:
         finds_by_key: Whether an object is found by its key alone, without the payload of its shard.
         plans_in: Where the author's code is while the work is planned, for a sentence.
         works_in: Where it is before an object can be named, for a sentence.
-        knows_changed: Whether the engine knows which objects were changed.
-
-    Args:
-        migration: The definition.
     """
 
     definition: ClassVar[type[BaseMigration]]
@@ -87,36 +83,15 @@ class Kind:
         raise NotImplementedError
 
     def make_processor(self, db_alias: str, should_stop: Callable[[], bool] = lambda: False) -> Processor:
-        """Return what works the batches of a shard.
-
-        Args:
-            db_alias: The database that is migrated.
-            should_stop: Asked between two objects: whether to end the batch early.
-        """
+        """Return what works the batches of a shard."""
         return self.processor(self.migration, db_alias, should_stop)
 
     def count_objects(self, db_alias: str, seconds: float = COUNT_SECONDS) -> Count | None:
-        """Return how many objects there are to visit; None if that is not known before the start.
-
-        Args:
-            db_alias: The database that is migrated.
-            seconds: A count that takes longer is replaced by an estimate.
-
-        Raises:
-            Exception: Whatever the author's ``get_queryset`` raises, or InvalidDefinition.
-        """
+        """Return how many objects there are to visit, an estimate if that takes too long; None if it is not known."""
         return None
 
     def split_largest(self, shards: Sequence[MigrationShard], db_alias: str) -> MigrationShard | None:
-        """Cut the largest range that another worker is working on in two, and return the new shard for an idle worker.
-
-        Args:
-            shards: All shards of the attempt.
-            db_alias: The database that is migrated.
-
-        Returns:
-            The new shard; None if no range can be cut, or is worth it.
-        """
+        """Cut the largest range that a worker is working on in two; return the new shard, None if none is worth it."""
         return None
 
     def is_until_empty(self, db_alias: str) -> bool:
@@ -128,13 +103,7 @@ class Kind:
     ) -> tuple[list[Part], str]:
         """Return the parts of another pass, or none and a warning if something is left that no pass would take.
 
-        Args:
-            shard: The finish shard of the last pass.
-            ranges: All ranges of the attempt, which are done.
-            db_alias: The database that is migrated.
-
-        Raises:
-            FinishRefused: There were too many passes.
+        Raise FinishRefused if there were too many passes. ``shard`` is the finish shard of the last one.
         """
         return [], ""
 

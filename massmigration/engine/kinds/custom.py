@@ -131,14 +131,7 @@ def _check_cursors(items: Iterator[tuple[Any, Any]], shard: MigrationShard) -> I
     """Yield items with their encoded cursors, each once its successor is known to have another cursor.
 
     After a restart the author's generator begins after the cursor. Items that share the cursor of one that is done,
-    such as the rest of a page, would never be seen.
-
-    Args:
-        items: The author's generator, begun after the shard's cursor.
-        shard: As its worker holds it.
-
-    Raises:
-        InvalidDefinition: Two items have the same cursor, or one has none.
+    such as the rest of a page, would never be seen, so InvalidDefinition is raised.
     """
     last, waiting = shard.cursor, None
     while True:
@@ -166,12 +159,7 @@ def _check_cursors(items: Iterator[tuple[Any, Any]], shard: MigrationShard) -> I
 
 
 def _hold_back(shard: MigrationShard, rest: RetryLater) -> Exception:
-    """Return what to raise where the last item before a rest is kept for the next visit, as its successor is unknown.
-
-    Args:
-        shard: As its worker holds it.
-        rest: What ``get_items()`` raised.
-    """
+    """Return what to raise where the last item before a rest is kept for the next visit: its successor is unknown."""
     if shard.retries < RESTS:
         return CountedRest(rest.seconds, str(rest))
     return InvalidDefinition(
