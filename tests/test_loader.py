@@ -15,11 +15,11 @@ from django.apps import apps
 from django.core.exceptions import AppRegistryNotReady
 
 from massmigration.discovery import loader as loader_module
+from massmigration.discovery.files import get_modules_package
 from massmigration.discovery.loader import (
     MigrationLoader,
     clear_loader,
     get_loader,
-    get_modules_package,
     reload_loader,
 )
 from massmigration.exceptions import (
@@ -333,7 +333,7 @@ def test_unknown_dependencies_stop_their_children_only(throwaway: Throwaway):
         },
     )
     loader = get_loader()
-    assert loader.unknown_dependencies() == [
+    assert loader.unknown_dependencies == [
         ("places:0002_b", "places:0001_gone"),
         ("places:0002_b", "nowhere:0001_x"),
     ]
@@ -358,7 +358,7 @@ def test_a_child_of_a_broken_file_cannot_be_run(throwaway: Throwaway):
     assert caught.value.path == str(folder / "massmigrations" / "0001_a.py")
     assert list(loader.broken) == ["places:0001_a"]
     assert "places:0002_b" in loader.migrations
-    assert loader.unknown_dependencies() == []
+    assert loader.unknown_dependencies == []
     assert loader.find_problem("places:0003_c") is None
 
 

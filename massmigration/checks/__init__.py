@@ -4,9 +4,8 @@ from typing import Final
 
 from django.core import checks
 
-from massmigration.checks.backends import check_backends
 from massmigration.checks.files import check_migrations
-from massmigration.checks.site import check_pools, check_settings
+from massmigration.checks.site import check_backends, check_pools, check_settings
 
 __all__ = [
     "TAG",

@@ -5,20 +5,44 @@ from __future__ import annotations
 import difflib
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
-from massmigration.checks.faults import Fault
 from massmigration.definitions.base import BaseMigration
 from massmigration.discovery.loader import MigrationLoader
-from massmigration.discovery.problems import join_words
+from massmigration.discovery.reference import join_words
 from massmigration.engine.attributes import find_attribute_faults
 from massmigration.engine.kinds import KINDS, get_kind
 
 _DEFINITIONS: Final = tuple(kind.definition for kind in KINDS)
-_UNTIL_THEN: Final = "Until then it cannot be run; other migrations are not affected."
+UNTIL_THEN: Final = "Until then it cannot be run; other migrations are not affected."
 
 LIKENESS: Final = 0.8
 """How alike two names have to be, from 0 to 1, for one to count as a misspelling of the other."""
+
+
+class Fault(NamedTuple):
+    """One problem that a check found.
+
+    Attributes:
+        id: ``E001`` for an error, ``W001`` for a warning.
+        app_label: The app it is about.
+        place: The file it is in, or the app's label.
+        text: What is wrong.
+        hint: What to do.
+    """
+
+    id: str
+    app_label: str
+    place: Path | str
+    text: str
+    hint: str
+
+
+def make_fault(identifier: str, loader: MigrationLoader, key: str, text: str, hint: str) -> Fault:
+    """Return a problem of a migration's file."""
+    file = loader.files[key]
+    return Fault(identifier, file.app_label, file.path, text, hint)
 
 
 def check_attribute_values(loader: MigrationLoader) -> Iterator[Fault]:
@@ -26,14 +50,14 @@ def check_attribute_values(loader: MigrationLoader) -> Iterator[Fault]:
     for key, migration in loader.migrations.items():
         for name, sentence in find_attribute_faults(migration):
             if name != "allowed_db_aliases":  # which has its own check
-                yield _make("E013", loader, key, sentence, _UNTIL_THEN)
+                yield make_fault("E013", loader, key, sentence, UNTIL_THEN)
 
 
 def check_methods(loader: MigrationLoader) -> Iterator[Fault]:
     """Find methods that would be called without effect."""
     for key, migration in loader.migrations.items():
         for sentence in get_kind(migration).find_method_faults():
-            yield _make("E014", loader, key, sentence, _UNTIL_THEN)
+            yield make_fault("E014", loader, key, sentence, UNTIL_THEN)
 
 
 def check_shared_values(loader: MigrationLoader) -> Iterator[Fault]:
@@ -50,7 +74,7 @@ def check_shared_values(loader: MigrationLoader) -> Iterator[Fault]:
                 f"If it is filled at run time, make it in prepare() or __init__(), as self.{name} = …. If it is a "
                 "constant, write its name in capitals, or make it a tuple or a frozenset."
             )
-            yield _make("W009", loader, key, text, hint)
+            yield make_fault("W009", loader, key, text, hint)
 
 
 def check_names(loader: MigrationLoader) -> Iterator[Fault]:
@@ -66,16 +90,11 @@ def check_names(loader: MigrationLoader) -> Iterator[Fault]:
             if name in elsewhere:
                 owners = join_words(other.__name__ for other in _DEFINITIONS if name in _get_names(other))
                 text = f"{key} has {name}, which means nothing for a {kind.__name__}."
-                yield _make("W011", loader, key, text, f"It belongs to {owners}. Take it out.")
+                yield make_fault("W011", loader, key, text, f"It belongs to {owners}. Take it out.")
             elif meant := _find_meant(migration, name):
                 text = f"{key} has {name}, which means nothing to massmigration."
                 hint = f"Did you mean {meant}? If it is your own attribute, give it another name."
-                yield _make("W010", loader, key, text, hint)
-
-
-def _make(identifier: str, loader: MigrationLoader, key: str, text: str, hint: str) -> Fault:
-    file = loader.files[key]
-    return Fault(identifier, file.app_label, file.path, text, hint)
+                yield make_fault("W010", loader, key, text, hint)
 
 
 def _find_meant(migration: BaseMigration, name: str) -> str:

@@ -16,14 +16,21 @@ from django.db import connections
 from django.db.migrations.loader import MigrationLoader as SchemaLoader
 
 from massmigration.backends.base import get_backend
-from massmigration.checks.definitions import check_attribute_values, check_methods, check_names, check_shared_values
-from massmigration.checks.faults import Fault
+from massmigration.checks.definitions import (
+    UNTIL_THEN,
+    Fault,
+    check_attribute_values,
+    check_methods,
+    check_names,
+    check_shared_values,
+    make_fault,
+)
+from massmigration.discovery.graph import describe_cycle
 from massmigration.discovery.loader import MigrationLoader, get_loader
-from massmigration.discovery.problems import describe_cycle, join_words
+from massmigration.discovery.reference import join_words
 from massmigration.engine.attributes import find_attribute_faults
 from massmigration.exceptions import ConfigurationError
 
-_UNTIL_THEN: Final = "Until then it cannot be run; other migrations are not affected."
 _SEE_TRACEBACK: Final = "See the traceback with: python manage.py shell -c '__import__(\"{module}\")'."
 
 
@@ -60,25 +67,22 @@ def _get_worst_level() -> int:
 
 def _check_files(loader: MigrationLoader) -> Iterator[Fault]:
     for key, error in loader.broken.items():
-        file = loader.files[key]
         if error.__cause__ is None:
-            yield Fault("E002", file.app_label, file.path, str(error), _UNTIL_THEN)
+            yield make_fault("E002", loader, key, str(error), UNTIL_THEN)
         else:
-            hint = f"{_SEE_TRACEBACK.format(module=file.module)} {_UNTIL_THEN}"
-            yield Fault("E001", file.app_label, file.path, str(error), hint)
+            hint = f"{_SEE_TRACEBACK.format(module=loader.files[key].module)} {UNTIL_THEN}"
+            yield make_fault("E001", loader, key, str(error), hint)
 
 
 def _check_dependencies(loader: MigrationLoader) -> Iterator[Fault]:
-    for child, parent in loader.unknown_dependencies():
-        file = loader.files[child]
+    for child, parent in loader.unknown_dependencies:
         text = f"{child} depends on {parent}, which does not exist."
         if _is_django_migration(parent):
             guess = f"{parent.replace(':', '.')} is a Django migration: name it in schema_dependencies instead."
         else:
             close = difflib.get_close_matches(parent, loader.files, n=1)
             guess = f"{f'Did you mean {close[0]}? ' if close else ''}Django migrations belong in schema_dependencies."
-        hint = f"{guess} {_UNTIL_THEN}"
-        yield Fault("E003", file.app_label, file.path, text, hint)
+        yield make_fault("E003", loader, child, text, f"{guess} {UNTIL_THEN}")
 
 
 def _is_django_migration(key: str) -> bool:
@@ -93,9 +97,8 @@ def _is_django_migration(key: str) -> bool:
 
 def _check_cycles(loader: MigrationLoader) -> Iterator[Fault]:
     for cycle in loader.graph.cycles():
-        file = loader.files[cycle[0]]
         hint = "Take a dependency out. Until then none of these can be run, nor can what depends on them."
-        yield Fault("E004", file.app_label, file.path, describe_cycle(cycle), hint)
+        yield make_fault("E004", loader, cycle[0], describe_cycle(cycle), hint)
 
 
 def _check_numbers(loader: MigrationLoader) -> Iterator[Fault]:
@@ -111,10 +114,10 @@ def _check_numbers(loader: MigrationLoader) -> Iterator[Fault]:
 
 def _check_aliases(loader: MigrationLoader) -> Iterator[Fault]:
     for key, migration in loader.migrations.items():
-        file, allowed = loader.files[key], migration.allowed_db_aliases
+        allowed = migration.allowed_db_aliases
         if isinstance(allowed, str) or not isinstance(allowed, Collection | None):
             text = f"{key} has allowed_db_aliases = {allowed!r}, but it has to be a list of aliases, or None."
-            yield Fault("E007", file.app_label, file.path, text, "Correct it.")
+            yield make_fault("E007", loader, key, text, "Correct it.")
             continue
         other = getattr(migration, "other_database", None)
         named = [("allowed_db_aliases", alias) for alias in allowed or ()]
@@ -123,7 +126,7 @@ def _check_aliases(loader: MigrationLoader) -> Iterator[Fault]:
             if alias not in connections:
                 text = f"{key} has {alias!r} in {attribute}, but DATABASES has no such alias."
                 hint = f"Correct it, or add it to DATABASES, which has {join_words(connections)}."
-                yield Fault("E007", file.app_label, file.path, text, hint)
+                yield make_fault("E007", loader, key, text, hint)
 
 
 def _check_folders(loader: MigrationLoader) -> Iterator[Fault]:
@@ -139,8 +142,7 @@ def _check_backends(loader: MigrationLoader) -> Iterator[Fault]:
             try:
                 get_backend(migration)
             except ConfigurationError as error:
-                file = loader.files[key]
-                yield Fault("E009", file.app_label, file.path, f"{key} cannot be run: {error}", _UNTIL_THEN)
+                yield make_fault("E009", loader, key, f"{key} cannot be run: {error}", UNTIL_THEN)
 
 
 def _check_leaves(loader: MigrationLoader) -> Iterator[Fault]:

@@ -1,22 +1,24 @@
-"""What ``manage.py check`` says about our settings."""
+"""What ``manage.py check`` says about our settings, and what each backend says about the site."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core import checks
 
-from massmigration.backends.base import get_backend
+from massmigration.backends.base import BaseBackend, get_backend
 from massmigration.backends.local import check_interpreter
 from massmigration.backends.logfiles import find_log_dir_fault
 from massmigration.conf import SETTING_NAMES, conf
 from massmigration.databases.capacity import find_pool_fault
 from massmigration.definitions.base import BaseMigration
-from massmigration.discovery.problems import join_words
+from massmigration.discovery.loader import get_loader
+from massmigration.discovery.reference import join_words
 from massmigration.exceptions import BackendUnreachable, ConfigurationError
 
 
@@ -59,6 +61,22 @@ def check_pools(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         for alias, database in settings.DATABASES.items()
         if (fault := find_pool_fault(database))
     ]
+
+
+def check_backends(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Have each backend that a migration runs on check the site (E010 to E012, W004 to W006, W008)."""
+    loaded: list[BaseMigration] = []
+    with suppress(ConfigurationError):
+        loaded = [one for one in get_loader().migrations.values() if one.backend or one.backend_params]
+    used: dict[type[BaseBackend], BaseBackend] = {}
+    for migration in (BaseMigration("massmigration", "0000_check"), *loaded):
+        with suppress(ConfigurationError):  # other checks report it
+            backend = get_backend(migration)
+            used.setdefault(type(backend), backend)
+    messages: list[checks.CheckMessage] = []
+    for backend in used.values():
+        messages += [message for message in backend.check() if message not in messages]
+    return messages
 
 
 def _check_labels(modules: dict[str, str | None]) -> None:

@@ -25,15 +25,7 @@ _NAME: Final = re.compile(r"[0-9]+_\w+")
 
 @dataclass(frozen=True)
 class MigrationFile:
-    """One file in an app's folder of mass migrations.
-
-    Attributes:
-        key: ``"app_label:NNNN_name"``.
-        app_label: Label of the app.
-        name: The file's name without its ending.
-        path: Where it lies.
-        module: The dotted name that it is imported by.
-    """
+    """One file in an app's folder of mass migrations, with the dotted name of the module that it is."""
 
     key: str
     app_label: str
@@ -71,30 +63,15 @@ class Folder:
 
 
 def get_modules_package(app_config: AppConfig) -> str | None:
-    """Return the dotted package of an app's mass migrations; None if the setting says that it has none.
-
-    Args:
-        app_config: The app.
-
-    Returns:
-        What ``MASSMIGRATION_MODULES`` says for the app's label, otherwise ``"<app>.massmigrations"``. The
-        package need not exist.
-    """
+    """Return the dotted package of an app's mass migrations, which need not exist; None if the setting says None."""
     return conf.modules.get(app_config.label, f"{app_config.name}.{FOLDER_NAME}")
 
 
 def find_folder(app_config: AppConfig, *, must_exist: bool = True) -> Folder | None:
-    """Look for an app's folder and list it; none of its files is imported.
-
-    Args:
-        app_config: The app.
-        must_exist: Whether a package that the setting names must be there; others need not.
-
-    Returns:
-        The folder, or None if the app has none.
+    """Look for an app's folder and list it; None if the app has none.
 
     Raises:
-        LoadError: The package is not a folder, cannot be read, or is named by the setting and not there.
+        LoadError: It is not a folder, cannot be read, or (if it ``must_exist``) is named by the setting and not there.
     """
     package = get_modules_package(app_config)
     if package is None:
@@ -117,12 +94,7 @@ def find_folder(app_config: AppConfig, *, must_exist: bool = True) -> Folder | N
 
 
 def describe_error(error: BaseException, path: Path | None = None) -> str:
-    """Return an error's class and message on one line.
-
-    Args:
-        error: Any exception; its ``str()`` may fail.
-        path: A file; if the error came from there, its line is named.
-    """
+    """Return an error's class and message on one line, and the line in the file ``path`` if it came from there."""
     if isinstance(error, SyntaxError):
         text = f"{type(error).__name__}: {get_message(error)}"  # names file and line itself
     else:

@@ -1,10 +1,13 @@
-"""Orders migrations by what they depend on; it knows keys only, no files and no classes."""
+"""Orders migrations by what they depend on, and says why some cannot be run; it knows keys only, no files."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
+
+from massmigration.discovery.reference import join_words
+from massmigration.exceptions import BrokenMigration, CircularDependency, LoadError, UnknownDependency
 
 
 def get_sort_key(key: str) -> tuple[str, int, str]:
@@ -45,10 +48,6 @@ class MigrationGraph:
     def parents(self, key: str) -> list[str]:
         """Return the keys that ``key`` itself depends on, sorted."""
         return sorted(self._parents[key], key=get_sort_key)
-
-    def children(self, key: str) -> list[str]:
-        """Return the keys that themselves depend on ``key``, sorted."""
-        return sorted(self._children[key], key=get_sort_key)
 
     def ancestors(self, key: str) -> list[str]:
         """Return all that has to be applied before ``key``, dependencies first.
@@ -112,3 +111,44 @@ class MigrationGraph:
 
 def _is_of(key: str, app_label: str) -> bool:
     return key.partition(":")[0] == app_label
+
+
+def find_problems(
+    graph: MigrationGraph, broken: dict[str, BrokenMigration], unknown: Iterable[tuple[str, str]]
+) -> dict[str, LoadError]:
+    """Return an error for each migration that cannot be run; of several problems its own before an inherited one.
+
+    Args:
+        graph: All migrations.
+        broken: Those that could not be imported.
+        unknown: ``(child, parent)`` where the parent does not exist.
+    """
+    own: dict[str, LoadError] = dict(broken)
+    for child, parent in unknown:
+        text = f"{child} depends on {parent}, which does not exist. Correct its dependencies, or add the file."
+        own.setdefault(child, UnknownDependency(text, key=child))
+    for cycle in graph.cycles():
+        text = f"{describe_cycle(cycle)} Take one of the dependencies out."
+        for key in cycle:
+            own.setdefault(key, CircularDependency(text, key=key))
+    inherited = {}
+    for key in graph.nodes if own else []:
+        culprit = next((other for other in graph.ancestors(key) if other in own), None)
+        if key not in own and culprit is not None:
+            inherited[key] = _inherit(key, culprit, own[culprit])
+    return own | inherited
+
+
+def describe_cycle(cycle: list[str]) -> str:
+    """Return the sentence that names the members of a circle."""
+    if len(cycle) == 1:
+        return f"{cycle[0]} depends on itself."
+    return f"{join_words(cycle)} depend on each other in a circle."
+
+
+def _inherit(key: str, culprit: str, problem: LoadError) -> LoadError:
+    inherited = type(problem)(f"{key} depends on {culprit}, which cannot be run: {problem}", key=key)
+    if isinstance(problem, BrokenMigration) and isinstance(inherited, BrokenMigration):
+        inherited.path = problem.path
+    inherited.__cause__ = problem
+    return inherited

@@ -1,8 +1,16 @@
-"""Imports one migration file; whatever goes wrong, only this file is broken."""
+"""Imports one migration file; whatever goes wrong, only this file is broken.
+
+The text that was imported is remembered: a file may be replaced while a process works with the old one.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 from django.db.migrations import Migration as SchemaMigration
@@ -14,7 +22,6 @@ from massmigration.definitions.mapper import MapperMigration
 from massmigration.definitions.simple import SimpleMigration
 from massmigration.discovery.files import MAX_NAME_LENGTH, MigrationFile, describe_error
 from massmigration.discovery.reference import parse
-from massmigration.discovery.sources import import_source
 from massmigration.exceptions import BrokenMigration
 
 _WRITTEN_BY_AUTHOR: Final[tuple[tuple[type[BaseMigration], tuple[tuple[str, ...], ...]], ...]] = (
@@ -28,13 +35,7 @@ _WRITTEN_BY_AUTHOR: Final[tuple[tuple[type[BaseMigration], tuple[tuple[str, ...]
 
 
 def import_migration(file: MigrationFile) -> BaseMigration:
-    """Import a file and make an instance of its class ``Migration``.
-
-    Args:
-        file: The file.
-
-    Returns:
-        The migration, whose dependencies are well-formed (they need not exist).
+    """Import a file and return an instance of its class ``Migration``; its dependencies need not exist.
 
     Raises:
         BrokenMigration: Whatever went wrong, SystemExit included; the cause is chained.
@@ -46,7 +47,7 @@ def import_migration(file: MigrationFile) -> BaseMigration:
             f"digits and underscores, such as 0001_name.py, in at most {MAX_NAME_LENGTH} characters",
         )
     try:
-        definition = vars(import_source(file)).get("Migration")
+        definition = vars(_import_source(file)).get("Migration")
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -67,10 +68,6 @@ def import_migration(file: MigrationFile) -> BaseMigration:
 
 def make_again(file: MigrationFile, migration: BaseMigration) -> BaseMigration:
     """Return another instance of a migration that was imported.
-
-    Args:
-        file: The file.
-        migration: What ``import_migration`` returned.
 
     Raises:
         BrokenMigration: Its ``__init__`` worked once, but not again; the cause is chained.
@@ -121,3 +118,34 @@ def _find_fault(definition: Any) -> str:
 
 def _broken(file: MigrationFile, fault: str) -> BrokenMigration:
     return BrokenMigration(f"{file.key} {fault}.", key=file.key, path=str(file.path))
+
+
+_imported: dict[str, tuple[Any, str]] = {}
+"""Per module: what was imported under its name, and the hash of its text."""
+
+
+def _import_source(file: MigrationFile) -> Any:
+    """Import a file's module and remember its text; a module that is imported already is returned."""
+    before = _hash(file.path)
+    module = import_module(file.module)
+    if not _is_known(file.module, module):
+        # A file that is replaced at this very moment: it is not known which of the two was imported.
+        _imported[file.module] = module, before if before == _hash(file.path) else ""
+    return module
+
+
+def get_hash(file: MigrationFile) -> str:
+    """Return the SHA-256 of the text that was imported, or, if none was, of the file; empty if it is unknown."""
+    if _is_known(file.module, sys.modules.get(file.module)):
+        return _imported[file.module][1]
+    return _hash(file.path)
+
+
+def _is_known(name: str, module: Any) -> bool:
+    return module is not None and name in _imported and _imported[name][0] is module
+
+
+def _hash(path: Path) -> str:
+    with suppress(OSError):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return ""

@@ -18,22 +18,10 @@ from django.core.signals import setting_changed
 
 from massmigration.definitions.base import BaseMigration
 from massmigration.discovery.files import Folder, MigrationFile, find_folder, find_times, get_modules_package
-from massmigration.discovery.graph import MigrationGraph, get_sort_key
-from massmigration.discovery.importer import get_dependencies, import_migration, make_again
-from massmigration.discovery.problems import find_problems
+from massmigration.discovery.graph import MigrationGraph, find_problems, get_sort_key
+from massmigration.discovery.importer import get_dependencies, get_hash, import_migration, make_again
 from massmigration.discovery.reference import Reference, find, make_not_found, parse
-from massmigration.discovery.sources import get_hash
 from massmigration.exceptions import BrokenMigration, LoadError, MigrationNotFound
-
-__all__ = [
-    "MigrationFile",
-    "MigrationLoader",
-    "Reference",
-    "clear_loader",
-    "get_loader",
-    "get_modules_package",
-    "reload_loader",
-]
 
 
 class MigrationLoader:
@@ -47,6 +35,7 @@ class MigrationLoader:
         graph: What depends on what; broken files are nodes without dependencies.
         folders: The folder of each app that has one.
         unreadable: Why an app's folder could not be listed, by app label.
+        unknown_dependencies: ``(child, parent)`` for each dependency on a migration that does not exist.
     """
 
     def __init__(self) -> None:
@@ -58,26 +47,21 @@ class MigrationLoader:
         self.folders: dict[str, Folder] = {}
         self.unreadable: dict[str, LoadError] = {}
         self._hashes: dict[str, str] = {}
-        self._unknown: list[tuple[str, str]] = []
+        self.unknown_dependencies: list[tuple[str, str]] = []
         for app_config in apps.get_app_configs():
             try:
-                folder = find_folder(app_config)
+                if folder := find_folder(app_config):
+                    self.folders[app_config.label] = folder
             except LoadError as error:
                 self.unreadable[app_config.label] = error
-            else:
-                if folder is not None:
-                    self.folders[app_config.label] = folder
         for folder in self.folders.values():
             for file in folder.files:
                 self._read(file)
         self._connect()
-        self._problems = find_problems(self.graph, self.broken, self._unknown)
+        self._problems = find_problems(self.graph, self.broken, self.unknown_dependencies)
 
     def get(self, reference: Reference) -> BaseMigration:
         """Return a new instance of a migration that can be run.
-
-        Args:
-            reference: Key, pair or migration.
 
         Raises:
             MigrationNotFound: There is no such file.
@@ -91,14 +75,7 @@ class MigrationLoader:
         return self.make(key)
 
     def make(self, key: str) -> BaseMigration:
-        """Return another instance of a definition that could be imported, whatever it depends on.
-
-        Args:
-            key: One of ``migrations``.
-
-        Raises:
-            BrokenMigration: Its ``__init__`` worked once, but not again.
-        """
+        """Return another instance of one of ``migrations``, whatever it depends on; errors as ``make_again``."""
         return make_again(self.files[key], self.migrations[key])
 
     def find_problem(self, key: str) -> LoadError | None:
@@ -114,12 +91,8 @@ class MigrationLoader:
     def resolve(self, reference: Reference, is_recorded: Callable[[str], bool] = lambda key: False) -> str:
         """Return the key that a reference stands for; the migration itself may be broken.
 
-        Args:
-            reference: Key, pair or migration.
-            is_recorded: Asked whether a key that has no file has a record.
-
         Raises:
-            MigrationNotFound: It is no reference, or its key has neither a file nor a record.
+            MigrationNotFound: It is no reference, or its key has neither a file nor, if ``is_recorded``, a record.
         """
         key = parse(reference)
         if key is None or not (isinstance(reference, BaseMigration) or key in self.files or is_recorded(key)):
@@ -138,9 +111,6 @@ class MigrationLoader:
         """Return the SHA-256 of the text that the migration was imported from; empty if it is unknown.
 
         A file that was changed afterwards makes no difference: this process works with what it has imported.
-
-        Raises:
-            MigrationNotFound: There is no such file.
         """
         if key not in self.files:
             raise self._make_not_found(key)
@@ -157,10 +127,6 @@ class MigrationLoader:
             if len(shared) > 1
         ]
 
-    def unknown_dependencies(self) -> list[tuple[str, str]]:
-        """Return ``(child, parent)`` for each dependency on a migration that does not exist."""
-        return list(self._unknown)
-
     def _read(self, file: MigrationFile) -> None:
         self.files[file.key] = file
         self.graph.add_node(file.key)
@@ -176,7 +142,7 @@ class MigrationLoader:
                 if parent in self.files:
                     self.graph.add_dependency(key, parent)
                 else:
-                    self._unknown.append((key, parent))
+                    self.unknown_dependencies.append((key, parent))
 
     def _get_keys(self) -> list[str]:
         keys = self.graph.order()

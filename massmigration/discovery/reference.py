@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from difflib import SequenceMatcher
 from typing import Final
 
 from django.apps import apps
 
 from massmigration.definitions.base import BaseMigration
-from massmigration.discovery.problems import join_words
 from massmigration.exceptions import AmbiguousName, MigrationNotFound
 
 Reference = str | tuple[str, str] | BaseMigration
@@ -21,14 +20,7 @@ SIMILARITY: Final = 0.75
 
 
 def parse(reference: object) -> str | None:
-    """Return the key that a reference stands for, whether there is such a migration or not.
-
-    Args:
-        reference: What an author or a person wrote.
-
-    Returns:
-        ``"app_label:NNNN_name"``, or None if it is no reference.
-    """
+    """Return the key that a reference stands for, whether there is such a migration or not; None if it is none."""
     if isinstance(reference, BaseMigration):
         return reference.key
     parts = reference.split(":") if isinstance(reference, str) else reference
@@ -70,12 +62,7 @@ def find(app_label: str, prefix: str, files: Collection[str], records: Collectio
 
 
 def make_not_found(reference: object, files: Collection[str]) -> MigrationNotFound:
-    """Return the error for a reference to a migration that does not exist.
-
-    Args:
-        reference: What an author or a person wrote.
-        files: The keys of all files, dependencies first.
-    """
+    """Return the error for a reference to a migration that does not exist; ``files`` has the keys of all files."""
     key = parse(reference)
     if key is not None:
         return MigrationNotFound(f"There is no migration {key}. {suggest(key, files)}", key=key)
@@ -85,12 +72,7 @@ def make_not_found(reference: object, files: Collection[str]) -> MigrationNotFou
 
 
 def suggest(key: str, files: Collection[str]) -> str:
-    """Return a sentence with the migrations that could have been meant by a key that does not exist.
-
-    Args:
-        key: The key.
-        files: The keys of all files, dependencies first.
-    """
+    """Return a sentence with the migrations that could have been meant by a key that does not exist."""
     if meant := _find_similar(key, files):
         return _ask(meant)
     app_label = key.partition(":")[0]
@@ -118,8 +100,13 @@ def _is_like(key: str, app_label: str, name: str) -> bool:
 
 
 def _ask(keys: list[str]) -> str:
-    *first, last = keys
-    return f"Did you mean {', '.join(first)} or {last}?" if first else f"Did you mean {last}?"
+    return f"Did you mean {join_words(keys, 'or')}?"
+
+
+def join_words(words: Iterable[str], conjunction: str = "and") -> str:
+    """Return ``"a, b and c"``."""
+    *first, last = words
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
 
 
 def _get_label(key: str) -> str:
