@@ -32,12 +32,7 @@ FRAMES_LEFT: Final = 20
 
 
 class Cause(NamedTuple):
-    """What caused an event.
-
-    Attributes:
-        error: Its traceback goes into the log.
-        fields: Further fields for the line.
-    """
+    """What caused an event: an error, whose traceback is logged, and further fields for the line."""
 
     error: BaseException | None = None
     fields: Mapping[str, Any] = {}
@@ -80,8 +75,7 @@ if not any(isinstance(each, Guard) for each in logger.filters):
 def fields(**values: Any) -> dict[str, Any]:
     """Return what a logging call takes as ``extra``: the values as ``json_fields``, some of them as ``labels`` too.
 
-    Args:
-        **values: What is known; None and empty texts are left out. What JSON cannot hold becomes text.
+    None and empty texts are left out; what JSON cannot hold becomes text.
     """
     known = {name: _make_plain(value) for name, value in values.items()}
     known = {name: value for name, value in known.items() if value is not None and value != ""}

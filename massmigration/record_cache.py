@@ -26,12 +26,7 @@ _cache: dict[tuple[str, str], tuple[float, Standing]] = {}
 
 
 def read_standing(key: str, db_alias: str) -> Standing:
-    """Read status and attempt of a record from its database, and remember them.
-
-    Args:
-        key: The migration's key.
-        db_alias: The database.
-    """
+    """Read status and attempt of a record from its database, and remember them."""
     # The whole row: on Datastore, reading two of its fields would need another index.
     record = MigrationRecord.objects.using(db_alias).filter(pk=key).first()
     standing = Standing(record.status, record.attempt_uuid) if record is not None else _NOT_RUN

@@ -35,12 +35,7 @@ CLOCK_MARGIN_SECONDS: Final = 0.5
 
 
 def run_shard(shard_id: str, db_alias: str) -> None:
-    """Work on one shard for one slice, and enqueue what comes next.
-
-    Args:
-        shard_id: Primary key of the shard.
-        db_alias: The database.
-    """
+    """Work on one shard for one slice, and enqueue what comes next."""
     shard = recorder.get_shard(shard_id, db_alias)
     if shard is None or not is_wanted(shard.key, db_alias, shard.attempt_uuid):
         return
@@ -103,11 +98,8 @@ def _log_other_version(shard: MigrationShard, db_alias: str) -> None:
 def watch(key: str, db_alias: str, attempt: str, due_at: str = "") -> None:
     """Enqueue shards whose worker died or whose task got lost, and itself for the next look.
 
-    Args:
-        key: The migration's key.
-        db_alias: The database.
-        attempt: The attempt's UUID; the record may have another one by now, or have stopped.
-        due_at: When this look was due, in ISO format: it distinguishes the looks at one run.
+    The record may have another attempt by now, or have stopped. ``due_at`` is when this look was due, in ISO format: it
+    distinguishes the looks at one run.
     """
     attempt_uuid, now = uuid.UUID(attempt), timezone.now()
     if not is_wanted(key, db_alias, attempt_uuid):

@@ -25,11 +25,7 @@ from massmigration.backends.oidc import TokenRefused
 from massmigration.databases.aliases import check_alias, get_aliases
 from massmigration.databases.redaction import describe, get_message
 from massmigration.databases.registry import is_transient
-from massmigration.exceptions import (
-    DatabaseNotAllowed,
-    IllegalMove,
-    MassMigrationError,
-)
+from massmigration.exceptions import DatabaseNotAllowed, IllegalMove, MassMigrationError
 
 logger: Final = logging.getLogger("massmigration")
 
@@ -58,11 +54,7 @@ class Refused(Exception):
 
 
 def for_machines(*methods: str) -> Callable[[View], View]:
-    """Make a view for machines, which have no cookies: no CSRF token, no login, no transaction around it.
-
-    Args:
-        *methods: The HTTP methods that it accepts.
-    """
+    """Make a view for machines, which have no cookies: no CSRF token, no login, no transaction around it."""
 
     def decorate(view: View) -> View:
         for alias in connections:  # each batch has to commit by itself, whatever ATOMIC_REQUESTS says

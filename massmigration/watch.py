@@ -34,11 +34,6 @@ def get_rest(db_alias: str, attempt_uuid: uuid.UUID, launched_at: datetime) -> f
     """Return in how many seconds to look again at a run whose migration has no file in this release.
 
     The next deploy may bring the file back at once, or never: so the next look is as far away as the last sign of work.
-
-    Args:
-        db_alias: The database.
-        attempt_uuid: The attempt.
-        launched_at: When the run was last started, resumed or recovered.
     """
     signs = [shard.last_progress_at for shard in recorder.get_shards(attempt_uuid, db_alias)]
     worked_at = max([launched_at, *(sign for sign in signs if sign is not None)])
@@ -52,17 +47,11 @@ def enqueue_watch(
     """Enqueue the next look at the run, ``MASSMIGRATION_WATCH_SECONDS`` from now unless told otherwise.
 
     A run has one watch, the one whose time the attempt keeps. If several callers enqueue one at the same time, such as
-    deliveries of the same task, the others are superseded when they are delivered, or they would multiply.
-
-    Args:
-        backend: The backend; one without a queue needs no watch.
-        key: The migration's key.
-        db_alias: The database.
-        attempt: The attempt, as the caller has read it to decide that it is unwatched.
-        seconds: In how many seconds; None for the setting.
+    deliveries of the same task, the others are superseded when they are delivered, or they would multiply. So the
+    attempt has to be as the caller read it to decide that it is unwatched.
 
     Returns:
-        Whether it is this caller's watch that counts.
+        Whether it is this caller's watch that counts; a backend without a queue needs none.
     """
     if not backend.supports_queue:
         return False
@@ -77,12 +66,7 @@ def enqueue_watch(
 
 
 def is_superseded(attempt: MigrationAttempt, due_at: datetime | None) -> bool:
-    """Return whether a watch that was delivered has nothing to do, because the run has another one.
-
-    Args:
-        attempt: The attempt as it is now.
-        due_at: When the watch that was delivered is due; None if it does not say.
-    """
+    """Return whether a watch that was delivered and due at this time has nothing to do, because the run has another."""
     now, noted = timezone.now(), attempt.watch_due_at
     early_at = now + timedelta(seconds=conf.watch_seconds / 4)
     if due_at is not None and due_at > early_at and not clock.is_ahead(due_at, now, conf.watch_seconds):
@@ -110,14 +94,8 @@ def find_lost(
 ) -> list[MigrationShard]:
     """Return the shards that have to be enqueued again.
 
-    A task that waits is not lost: a thousand may wait for sixteen workers, or for another migration.
-
-    Args:
-        migration: The definition.
-        db_alias: The database.
-        attempt_uuid: The attempt.
-        launched_at: When the run was last started, resumed or recovered.
-        now: The time.
+    A task that waits is not lost: a thousand may wait for sixteen workers, or for another migration. ``launched_at`` is
+    when the run was last started, resumed or recovered.
     """
     shards = recorder.get_shards(attempt_uuid, db_alias)
     free = list(filter(is_claimable, shards))
@@ -130,14 +108,7 @@ def find_lost(
 def take_free_places(
     ready: Sequence[MigrationShard], shards: Sequence[MigrationShard], migration: BaseMigration, db_alias: str
 ) -> list[MigrationShard]:
-    """Return as many of the shards as may be worked on in addition to those that already are.
-
-    Args:
-        ready: The shards to choose from, in order.
-        shards: All of the attempt.
-        migration: The definition, which may limit the number of workers.
-        db_alias: The database, which may limit it too.
-    """
+    """Return the first of the ready shards, as many as may be worked on in addition to those that already are."""
     bound = get_max_workers(migration, db_alias)
     return list(ready if bound is None else ready[: max(0, bound - sum(map(is_live, shards)))])
 

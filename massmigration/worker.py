@@ -16,12 +16,7 @@ from django.db import connections
 
 from massmigration import logs, recorder
 from massmigration.backends.base import get_backend
-from massmigration.backends.local import (
-    check_interpreter,
-    check_second_process,
-    make_environment,
-    make_worker_command,
-)
+from massmigration.backends.local import check_interpreter, check_second_process, make_environment, make_worker_command
 from massmigration.backends.logfiles import make_log_path, open_log
 from massmigration.conf import conf
 from massmigration.databases.registry import get_database, is_transient
@@ -123,11 +118,7 @@ def _claim_next(migration: BaseMigration, db_alias: str, attempt_uuid: uuid.UUID
 
 
 def _take(
-    shard: MigrationShard,
-    migration: BaseMigration,
-    db_alias: str,
-    worker: str,
-    pattern: MigrationShard | None = None,
+    shard: MigrationShard, migration: BaseMigration, db_alias: str, worker: str, pattern: MigrationShard | None = None
 ) -> bool:
     try:
         return claim(shard, migration, db_alias, worker, pattern)

@@ -1,10 +1,18 @@
-"""Who may call our URLs: a queue or the cron of App Engine, or Google in the name of the configured account."""
+"""Who may call our URLs: a queue or the cron of App Engine, or Google in the name of the configured account.
+
+It also finds the settings of the site that would keep these calls away.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core import checks
+from django.http.request import validate_host
 
 from massmigration.backends.oidc import TokenRefused, check_token
 from massmigration.conf import conf
@@ -31,10 +39,7 @@ def is_emulated() -> bool:
 
 
 def check_task_caller(headers: Mapping[str, str]) -> None:
-    """Raise an error unless the request may deliver a task; its body is signed as well.
-
-    Args:
-        headers: Of the request; names in any case.
+    """Raise an error unless a request with these headers may deliver a task; its body is signed as well.
 
     Raises:
         TokenRefused: It may not; the message says why.
@@ -54,9 +59,6 @@ def get_retry_count(headers: Mapping[str, str]) -> int:
     """Return how often the queue has delivered this task before; 0 if it does not say.
 
     Ask this only of a caller that ``check_task_caller`` has accepted.
-
-    Args:
-        headers: Of the request; names in any case.
     """
     name = "X-CloudTasks-TaskRetryCount" if conf.task_url else "X-AppEngine-TaskRetryCount"
     found = re.fullmatch(r"[0-9]{1,9}", headers.get(name, ""))
@@ -73,18 +75,9 @@ def get_busy_status() -> int:
 
 
 def check_cron_caller(headers: Mapping[str, str]) -> None:
-    """Raise an error unless the request comes from the cron of App Engine, or with a token (Cloud Scheduler).
-
-    Args:
-        headers: Of the request; names in any case.
-
-    Raises:
-        TokenRefused: It does not; the message says why.
-        CertificatesUnreachable: It cannot be verified for now.
-    """
-    if is_app_engine() and headers.get("X-Appengine-Cron") == "true":
-        return
-    _check_token(headers)
+    """Raise an error, as ``check_task_caller``, unless the cron of App Engine or a token (Cloud Scheduler) calls."""
+    if not (is_app_engine() and headers.get("X-Appengine-Cron") == "true"):
+        _check_token(headers)
 
 
 def _check_token(headers: Mapping[str, str]) -> None:
@@ -94,3 +87,30 @@ def _check_token(headers: Mapping[str, str]) -> None:
             "not both set"
         )
     check_token(headers.get("Authorization", ""), audience=conf.task_url, email=conf.task_service_account)
+
+
+def check_url(url: str) -> Iterator[checks.CheckMessage]:
+    """Yield what is wrong with the base URL that tasks are sent to (W004, W005)."""
+    host = urlsplit(url).hostname or ""
+    if url.startswith("http://") and not is_emulated():
+        text = "MASSMIGRATION_TASK_URL begins with http://, so that tokens of Cloud Tasks can be read on their way."
+        yield checks.Warning(text, hint="Let it begin with https://.", id="massmigration.W004")
+    allowed = settings.ALLOWED_HOSTS or ([".localhost", "127.0.0.1", "[::1]"] if settings.DEBUG else [])
+    if not validate_host(host, allowed):
+        text = (
+            f"ALLOWED_HOSTS does not have {host!r}, the host in MASSMIGRATION_TASK_URL, so each task is answered 400."
+        )
+        yield checks.Warning(text, hint=f"Add {host!r} to ALLOWED_HOSTS.", id="massmigration.W005")
+
+
+def check_redirect(path: str) -> Iterator[checks.CheckMessage]:
+    """Yield what is wrong with the path that App Engine delivers tasks to (W006)."""
+    is_exempt = any(re.search(pattern, path.lstrip("/")) for pattern in settings.SECURE_REDIRECT_EXEMPT)
+    middleware = "django.middleware.security.SecurityMiddleware"
+    if settings.SECURE_SSL_REDIRECT and middleware in settings.MIDDLEWARE and not is_exempt:
+        text = (
+            "SECURE_SSL_REDIRECT is on, but App Engine delivers tasks without TLS and follows no redirects, so none "
+            "arrives."
+        )
+        hint = f'Add r"^{path.lstrip("/").removesuffix("run/")}" to SECURE_REDIRECT_EXEMPT.'
+        yield checks.Warning(text, hint=hint, id="massmigration.W006")

@@ -65,10 +65,7 @@ class Certificates:
         self._download: _Download | None = None
 
     def get(self, key_id: str) -> dict[str, str]:
-        """Return the certificates, downloaded again if they are too old or do not have this key.
-
-        Args:
-            key_id: The name of the key that is wanted. It may be missing in what is returned.
+        """Return the certificates, downloaded again if they are too old or lack this key; it may still be missing.
 
         Raises:
             CertificatesUnreachable: There are none that are fresh enough, or the key may be one of those that could not

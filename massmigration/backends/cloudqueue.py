@@ -33,13 +33,7 @@ _clients: dict[tuple[int, str], CloudTasksClient] = {}
 
 
 class CloudQueue(NamedTuple):
-    """A queue.
-
-    Attributes:
-        project: ID of its project.
-        location: Its region.
-        name: Its name within both.
-    """
+    """A queue, with the ID of its project and its region."""
 
     project: str
     location: str
@@ -51,10 +45,7 @@ class CloudQueue(NamedTuple):
         return f"projects/{self.project}/locations/{self.location}/queues/{self.name}"
 
     def add(self, task: dict[str, Any]) -> None:
-        """Add a task; one whose name the queue knows already is ignored.
-
-        Args:
-            task: As the API has it (https://cloud.google.com/tasks/docs/reference/rest/v2).
+        """Add a task, as the API has it; one whose name the queue knows already is ignored.
 
         Raises:
             BackendUnreachable: The queue did not take it, even after retries where those could help.
@@ -76,8 +67,7 @@ class CloudQueue(NamedTuple):
         except exceptions.AlreadyExists:
             return
         except (exceptions.GoogleAPIError, GoogleAuthError) as error:
-            cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
-            raise BackendUnreachable(self.explain(cause)) from error
+            raise BackendUnreachable(self.explain(error)) from error
 
     def find_stop(self) -> str:
         """Return a sentence if the queue is paused or disabled; an empty string if it is not, or if this is unknown.
@@ -105,14 +95,12 @@ class CloudQueue(NamedTuple):
         return ""
 
     def explain(self, error: BaseException) -> str:
-        """Return one sentence that says what to do.
-
-        Args:
-            error: What google-cloud-tasks raised.
-        """
+        """Return one sentence that says what to do after an error of google-cloud-tasks."""
         from google.api_core import exceptions
         from google.auth.exceptions import GoogleAuthError
 
+        if isinstance(error, exceptions.RetryError) and error.cause:
+            error = error.cause
         if isinstance(error, exceptions.FailedPrecondition) and (stop := self.find_stop()):
             return stop
         sentences = (
@@ -146,11 +134,7 @@ class CloudQueue(NamedTuple):
 
 
 def make_task_name(name: str) -> str:
-    """Return the name of a task on a queue: hashed, because similar names make a queue slow.
-
-    Args:
-        name: The same for the same piece of work.
-    """
+    """Return the name of a task on a queue: hashed, because similar names make a queue slow."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 

@@ -16,9 +16,8 @@ from django.urls import NoReverseMatch, reverse
 
 from massmigration.backends import payloads
 from massmigration.backends.base import WATCH, BaseBackend
-from massmigration.backends.callers import is_emulated
+from massmigration.backends.callers import check_redirect, check_url, is_emulated
 from massmigration.backends.cloudqueue import LONGEST_DELAY, SHARE_OF_DEADLINE, CloudQueue, make_task_name
-from massmigration.backends.delivery import check_redirect, check_url
 from massmigration.conf import conf
 from massmigration.exceptions import BackendNotInstalled, ConfigurationError
 

@@ -20,7 +20,7 @@ from django.urls import NoReverseMatch, resolve, reverse
 from django.utils.module_loading import import_string
 
 from massmigration.backends.base import RUN_SHARD, TASKS, BaseBackend, is_worth_redelivery
-from massmigration.backends.callers import is_app_engine, is_emulated
+from massmigration.backends.callers import check_redirect, is_app_engine, is_emulated
 from massmigration.backends.cloudqueue import (
     LONGEST_DELAY,
     PATIENCE_SECONDS,
@@ -28,7 +28,6 @@ from massmigration.backends.cloudqueue import (
     CloudQueue,
     make_task_name,
 )
-from massmigration.backends.delivery import check_redirect
 from massmigration.conf import conf
 from massmigration.databases.redaction import describe
 from massmigration.exceptions import BackendNotInstalled, BackendUnreachable, ConfigurationError
@@ -63,12 +62,7 @@ DEFAULT_QUEUE: Final = "default"
 
 
 class SetupFault(NamedTuple):
-    """Something that djangae's tasks cannot work without.
-
-    Attributes:
-        text: What is missing.
-        hint: What to do.
-    """
+    """Something that djangae's tasks cannot work without, and what to do."""
 
     text: str
     hint: str
@@ -265,8 +259,7 @@ def _send(task: str, arguments: str, options: dict[str, Any], delay: timedelta) 
     except exceptions.AlreadyExists:
         logger.debug("%s is on the queue already.", task)
     except (exceptions.GoogleAPIError, GoogleAuthError, OSError) as error:
-        cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
-        raise BackendUnreachable(_get_queue(options["_queue"]).explain(cause)) from error
+        raise BackendUnreachable(_get_queue(options["_queue"]).explain(error)) from error
 
 
 def _get_queue(name: str | None) -> CloudQueue:

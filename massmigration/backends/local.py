@@ -56,11 +56,7 @@ class LocalBackend(BaseBackend):
 
 
 def check_second_process(db_alias: str) -> None:
-    """Raise ConfigurationError if another process could not see this database or load these settings.
-
-    Args:
-        db_alias: The database.
-    """
+    """Raise ConfigurationError if another process could not see this database or load these settings."""
     if get_database(db_alias).is_in_memory:
         raise ConfigurationError(
             f"Database '{db_alias}' lives in this process's memory, so no other process can work on it. Run "
@@ -113,11 +109,7 @@ def make_environment() -> dict[str, str]:
 
 
 def start_detached(command: list[str], log_path: Path) -> None:
-    """Start a process that is not our child, so that it outlives us and leaves no zombie.
-
-    Args:
-        command: Program and arguments.
-        log_path: Its output is appended there.
+    """Start a process that is not our child, so that it outlives us and leaves no zombie; it appends to the log.
 
     Raises:
         BackendUnreachable: It could not be started, or the log is not a plain file of ours.

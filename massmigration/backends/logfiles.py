@@ -20,9 +20,6 @@ def find_log_dir_fault(folder: Path) -> str:
 
     The default is in the temporary folder, where any user of the machine may have made a folder or a link of that name
     first.
-
-    Args:
-        folder: The folder; it need not exist.
     """
     folder = folder.absolute()
     place = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), Path("/"))
@@ -54,10 +51,6 @@ def _has_users() -> bool:
 def make_log_path(key: str, attempt_uuid: uuid.UUID) -> Path:
     """Return where the worker processes of an attempt write to; the folder is made.
 
-    Args:
-        key: The migration's key.
-        attempt_uuid: The attempt.
-
     Raises:
         BackendUnreachable: The folder cannot be made, or another user controls it.
     """
@@ -81,9 +74,6 @@ def make_log_path(key: str, attempt_uuid: uuid.UUID) -> Path:
 
 def open_log(path: Path) -> BinaryIO:
     """Open a log to append to it; a new one can be read by its owner only.
-
-    Args:
-        path: Of the log.
 
     Raises:
         OSError: It cannot be opened, or it is a link, a pipe or another user's file.

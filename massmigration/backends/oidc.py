@@ -27,12 +27,7 @@ certificates = Certificates(CERTIFICATES_URL)
 
 
 def check_token(authorization: str, *, audience: str, email: str) -> None:
-    """Raise an error unless the header proves that Google calls us in the name of this account.
-
-    Args:
-        authorization: The header ``Authorization`` of the request.
-        audience: For whom the token has to be made.
-        email: The e-mail address of the service account.
+    """Raise an error unless the header ``Authorization`` proves that Google calls this audience in the account's name.
 
     Raises:
         TokenRefused: It proves something else, or nothing.

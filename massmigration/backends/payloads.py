@@ -33,12 +33,7 @@ OPTIONAL: Final[Mapping[str, frozenset[str]]] = {RUN_SHARD: frozenset(), WATCH: 
 
 
 class Task(NamedTuple):
-    """What a body asks for.
-
-    Attributes:
-        name: Dotted path of the function.
-        arguments: Its keyword arguments.
-    """
+    """What a body asks for: the dotted path of a function, and its keyword arguments."""
 
     name: str
     arguments: dict[str, str]
@@ -49,20 +44,12 @@ class UnknownTask(Exception):
 
 
 def dump(task: str, arguments: Mapping[str, Any]) -> bytes:
-    """Return the body for a task: JSON, signed with the site's ``SECRET_KEY``.
-
-    Args:
-        task: Dotted path of the function.
-        arguments: Its keyword arguments, JSON values.
-    """
+    """Return the body for a task: JSON, signed with the site's ``SECRET_KEY``."""
     return signing.dumps({"task": task, "arguments": dict(arguments)}, salt=SALT).encode("ascii")
 
 
 def load(body: bytes) -> Task:
     """Return what a body asks for, if its signature is ours; nothing else in it is read before that.
-
-    Args:
-        body: As it was received.
 
     Raises:
         BadSignature: We did not sign it, it is incomplete, or it is older than ``MAX_AGE_SECONDS``.
