@@ -12,31 +12,27 @@ from massmigration import api, wording
 from massmigration.databases.redaction import flatten
 from massmigration.exceptions import MigrationNotFound
 from massmigration.management import exits
+from massmigration.management.base import add_listing_arguments, add_target_arguments
 from massmigration.management.display import format_json
 from massmigration.management.selection import find_key, get_wanted_aliases
 from massmigration.models import MigrationEvent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--limit`` and ``--format``."""
-    parser.add_argument("--limit", type=int, default=50, metavar="N", help="The newest N. Default: 50.")
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="Default: text.")
+    """Declare the arguments of ``events``."""
+    add_target_arguments(parser)
+    add_listing_arguments(parser, "newest")
 
 
 def show_events(command: BaseCommand, options: dict[str, Any]) -> int:
     """Write the newest events, oldest first, and return the exit code."""
-    if options["limit"] < 1:
-        raise exits.refuse("--limit has to be at least 1.")
     aliases = get_wanted_aliases(options)
     app_label, key = _find(options, aliases)
-    found: list[tuple[MigrationEvent, str]] = []
-    for alias in aliases:
-        events = _get_events(key, alias, options["limit"], app_label)
-        found += [(event, alias) for event in events]
-    found = sorted(found, key=lambda pair: pair[0].at)[-options["limit"] :]
+    limit = options["limit"]
+    found = [(event, alias) for alias in aliases for event in _get_events(key, alias, limit, app_label)]
+    found = sorted(found, key=lambda pair: pair[0].at)[-limit:]
     if options["format"] == "json":
-        rows = [_as_row(event, alias) for event, alias in found]
-        command.stdout.write(format_json(rows))
+        command.stdout.write(format_json([_as_row(event, alias) for event, alias in found]))
     else:
         _write_table(command, found, names_database=len(aliases) > 1)
     return exits.APPLIED
@@ -76,17 +72,16 @@ def _write_table(command: BaseCommand, found: list[tuple[MigrationEvent, str]], 
     if not found:
         command.stdout.write("No events.")
         return
-    lines = []
-    for event, alias in found:
-        lines.append(
-            (
-                wording.format_moment(event.at, is_dated=True),
-                f"{event.key} ({alias})" if names_database else event.key,
-                event.action,
-                flatten(f"{event.actor} ({event.origin})"),
-                flatten(event.detail),
-            )
+    lines = [
+        (
+            wording.format_moment(event.at, is_dated=True),
+            f"{event.key} ({alias})" if names_database else event.key,
+            event.action,
+            flatten(f"{event.actor} ({event.origin})"),
+            flatten(event.detail),
         )
+        for event, alias in found
+    ]
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=True)]

@@ -33,17 +33,8 @@ class Leave(SystemExit):
     """Ends our own commands with an exit code; any other SystemExit comes from an author's code."""
 
 
-_OF_ERROR: Final[tuple[tuple[type[MassMigrationError], int], ...]] = (
-    (DependencyNotApplied, STOPPED),
-    (VersionReplaced, STOPPED),
-    (WaitTimedOut, STOPPED),
-    (ConfigurationError, USAGE),
-    (InvalidDefinition, USAGE),
-    (LoadError, USAGE),
-    (DatabaseNotAllowed, USAGE),
-    (IllegalMove, USAGE),
-    (AcceptRefused, USAGE),
-)
+_BLOCKED: Final = (DependencyNotApplied, VersionReplaced, WaitTimedOut)
+_MISUSED: Final = (ConfigurationError, InvalidDefinition, LoadError, DatabaseNotAllowed, IllegalMove, AcceptRefused)
 
 
 def of_status(status: str) -> int:
@@ -55,17 +46,14 @@ def of_status(status: str) -> int:
 
 def of_error(error: MassMigrationError) -> int:
     """Return the exit code for an error: 2 for what was asked wrongly, 3 for what is blocked, else 1."""
-    return next((code for error_class, code in _OF_ERROR if isinstance(error, error_class)), FAILED)
+    if isinstance(error, _BLOCKED):
+        return STOPPED
+    return USAGE if isinstance(error, _MISUSED) else FAILED
 
 
 def combine(codes: list[int]) -> int:
     """Return the exit code of several migrations: a failure outweighs a wait, a wait outweighs success."""
     return next((code for code in (FAILED, USAGE, STOPPED) if code in codes), APPLIED)
-
-
-def break_off(sentence: str) -> CommandError:
-    """Return the error for a command that was broken off, which ends it with exit code 1."""
-    return CommandError(sentence, returncode=FAILED)
 
 
 def refuse(sentence: str) -> CommandError:

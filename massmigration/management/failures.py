@@ -13,22 +13,13 @@ from massmigration import api, states, wording, worker
 from massmigration.databases.redaction import flatten
 from massmigration.management import exits, plan, report
 from massmigration.management.base import (
-    add_actor_argument,
-    add_noinput_argument,
-    add_working_arguments,
-    check_working_options,
+    add_acting_arguments,
+    add_listing_arguments,
+    add_target_arguments,
     running,
 )
 from massmigration.management.display import format_json
-from massmigration.management.selection import (
-    add_database_arguments,
-    add_name_arguments,
-    confirm,
-    find_key,
-    get_one,
-    get_recorded_keys,
-    get_wanted_aliases,
-)
+from massmigration.management.selection import confirm, find_key, get_one, get_recorded_keys, get_wanted_aliases
 from massmigration.models import MigrationFailure
 
 ID_LENGTH: Final = 12
@@ -37,18 +28,15 @@ ID_LENGTH: Final = 12
 
 def add_list_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``failures``."""
-    add_name_arguments(parser)
-    add_database_arguments(parser)
+    add_target_arguments(parser)
     parser.add_argument("--all", action="store_true", help="Also those that were retried or accepted.")
-    parser.add_argument("--limit", type=int, default=50, metavar="N", help="The first N. Default: 50.")
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="Default: text.")
+    add_listing_arguments(parser, "first")
     parser.add_argument("--traceback", action="store_true", dest="tracebacks", help="The whole traceback of each.")
 
 
 def add_accept_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``accept``."""
-    add_name_arguments(parser)
-    add_database_arguments(parser)
+    add_target_arguments(parser)
     parser.add_argument("--reason", metavar="TEXT", default="", help="Why these objects are skipped; required.")
     parser.add_argument(
         "--failure",
@@ -57,15 +45,11 @@ def add_accept_arguments(parser: argparse.ArgumentParser) -> None:
         help="Only this failure, by its key or how that begins; may be given more than once. Default: all that are "
         "open.",
     )
-    add_actor_argument(parser)
-    add_working_arguments(parser)
-    add_noinput_argument(parser, "Do not ask.")
+    add_acting_arguments(parser, works=True, noinput="Do not ask.")
 
 
 def show_failures(command: BaseCommand, options: dict[str, Any]) -> int:
     """Write the failures of the current attempts, oldest first, and return the exit code."""
-    if options["limit"] < 1:
-        raise exits.refuse("--limit has to be at least 1.")
     aliases = get_wanted_aliases(options)
     app_label, key = find_key(options["app_label"], options["name"], db_aliases=aliases)
     status = None if options["all"] else MigrationFailure.OPEN
@@ -75,15 +59,19 @@ def show_failures(command: BaseCommand, options: dict[str, Any]) -> int:
         for each in ([key] if key is not None else get_recorded_keys(alias))
         if app_label is None or each.startswith(f"{app_label}:")
     ]
-    found = _read(targets, status, options["limit"], with_tracebacks=options["tracebacks"])
+    with_tracebacks = options["tracebacks"]
+    found = _read(targets, status, options["limit"], with_tracebacks=with_tracebacks)
     if options["format"] == "json":
-        _write_json(command, found, with_traceback=options["tracebacks"])
+        _write_json(command, found, with_traceback=with_tracebacks)
         return exits.APPLIED
     count = 0
     for failure, alias in found:
-        _write(command, failure, alias, with_traceback=options["tracebacks"])
+        _write(command, failure, alias, with_traceback=with_tracebacks)
         count += 1
-    total = count if count < options["limit"] else sum(_count(each, alias, status) for each, alias in targets)
+    total = count
+    if count == options["limit"]:
+        counts = [api.count_failures(each, alias) for each, alias in targets]
+        total = sum(each.total if options["all"] else each.open for each in counts)
     if not count:
         command.stdout.write("No failures." if options["all"] else "No open failures.")
     if total > count:
@@ -102,11 +90,6 @@ def _read(
             yield failure, alias
 
 
-def _count(key: str, db_alias: str, status: str | None) -> int:
-    counts = api.count_failures(key, db_alias)
-    return counts.total if status is None else counts.open
-
-
 def _write_json(command: BaseCommand, found: Iterable[tuple[MigrationFailure, str]], *, with_traceback: bool) -> None:
     """Write a JSON list row by row."""
     begin = "["
@@ -119,7 +102,6 @@ def _write_json(command: BaseCommand, found: Iterable[tuple[MigrationFailure, st
 
 def accept(command: BaseCommand, options: dict[str, Any]) -> int:
     """Accept failures after a yes, stay with a run that continues, and return the exit code."""
-    check_working_options(options)
     key, aliases = get_one(options, "accept")
     if not options["reason"].strip():
         raise exits.refuse(
@@ -134,8 +116,8 @@ def accept(command: BaseCommand, options: dict[str, Any]) -> int:
             until = api.get_last_failed_at(key, alias)
             count = api.count_failures(key, alias).acceptable
         target = f"{wording.count(count, 'failures')} of {wording.name_target(key, alias)}"
-        if count and not confirm(command, options, states.ACTIONS["accept"], target):
-            return exits.STOPPED
+        if count:
+            confirm(command, options, states.ACTIONS["accept"], target)
         codes.append(_accept(command, options, key, alias, names, until))
     return exits.combine(codes)
 
@@ -160,16 +142,14 @@ def _accept(
         origin="command",
         enqueue=not works_here,
     )
-    name = wording.name_target(key, db_alias)
     accepted = wording.describe_accepted(done.accepted_count, done.open_count, goes_on=done.goes_on)
-    command.stdout.write(f"{name}  {accepted}")
+    command.stdout.write(f"{wording.name_target(key, db_alias)}  {accepted}")
     if not done.goes_on:
         return exits.APPLIED
     if not options["wait"]:
-        for line in report.describe_launch(api.get_progress(key, db_alias), command.style):
-            command.stdout.write(line)
+        command.stdout.write("\n".join(report.describe_launch(api.get_progress(key, db_alias), command.style)))
         return exits.APPLIED
-    with running(command, options) as (runner, _):
+    with running(command, options) as runner:
         return runner.run(key, db_alias, plan.JOIN)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from collections import defaultdict
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -10,7 +10,6 @@ from django.core.management.base import BaseCommand
 from massmigration import api, states, wording
 from massmigration.api import Progress
 from massmigration.databases.redaction import flatten
-from massmigration.management import display
 from massmigration.management.display import describe
 from massmigration.management.selection import find_app, get_unreadable
 
@@ -39,17 +38,8 @@ def has_unapplied(rows: list[Progress], app_labels: list[str]) -> bool:
         app_labels: Apps that were asked for; empty for all.
     """
     unreadable = get_unreadable()
-    return any(is_unapplied(row) for row in rows) or any(label in unreadable for label in app_labels or unreadable)
-
-
-def is_unapplied(row: Progress) -> bool:
-    """Return whether a migration is still to be applied; a record without a file is not."""
-    return row.status not in (states.APPLIED, states.ORPHANED)
-
-
-def format_json(rows: list[Progress]) -> str:
-    """Return the rows as a JSON list."""
-    return display.format_json([row.as_dict() for row in rows])
+    is_left = any(row.status not in (states.APPLIED, states.ORPHANED) for row in rows)  # an orphan cannot be applied
+    return is_left or any(label in unreadable for label in app_labels or unreadable)
 
 
 def write_text(command: BaseCommand, rows: list[Progress], app_labels: list[str]) -> None:
@@ -62,7 +52,9 @@ def write_text(command: BaseCommand, rows: list[Progress], app_labels: list[str]
     """
     style = command.style
     names_database = len({row.database for row in rows}) > 1
-    by_app = {label: list(group) for label, group in groupby(sorted(rows, key=_get_app), key=_get_app)}
+    by_app: dict[str, list[Progress]] = defaultdict(list)
+    for row in rows:
+        by_app[row.app_label].append(row)
     unreadable = get_unreadable()
     for label in sorted({*by_app, *app_labels, *(unreadable if not app_labels else ())}):
         command.stdout.write(style.MIGRATE_LABEL(label))
@@ -76,10 +68,6 @@ def write_text(command: BaseCommand, rows: list[Progress], app_labels: list[str]
             command.stdout.write(style.ERROR(f" [ ] {flatten(str(unreadable[label]))}"))
         elif label not in by_app:
             command.stdout.write(style.ERROR(" (no mass migrations)"))
-
-
-def _get_app(row: Progress) -> str:
-    return row.app_label
 
 
 def _describe(row: Progress, style: Any, *, names_database: bool) -> str:

@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import uuid
 from collections.abc import Iterable
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from massmigration import api, states, wording
-from massmigration.api import Progress
+from massmigration import api, wording
 from massmigration.databases.redaction import flatten, get_message
 from massmigration.exceptions import MassMigrationError
 from massmigration.management import exits, plan, report
-from massmigration.management.base import (
-    add_actor_argument,
-    add_noinput_argument,
-    add_working_arguments,
-    check_working_options,
-    running,
-)
-from massmigration.management.interrupts import Interrupts
+from massmigration.management.base import add_acting_arguments, add_target_arguments, running
 from massmigration.management.plan import Step
 from massmigration.management.runner import Runner
-from massmigration.management.selection import (
-    add_database_arguments,
-    add_name_arguments,
-    ask,
-    find_key,
-    get_ancestors,
-    get_unreadable,
-    get_wanted_aliases,
-)
+from massmigration.management.selection import ask, find_key, get_ancestors, get_unreadable, get_wanted_aliases
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare all options of ``massmigrate``."""
-    add_name_arguments(parser)
-    add_database_arguments(parser)
+    add_target_arguments(parser)
     parser.add_argument("--plan", action="store_true", help="Show what would be done; change nothing.")
     parser.add_argument("--fake", action="store_true", help="Mark as applied without running anything.")
-    add_working_arguments(parser)
-    add_actor_argument(parser)
-    add_noinput_argument(parser, "Do not ask before everything that is pending is run.")
+    add_acting_arguments(parser, works=True, noinput="Do not ask before everything that is pending is run.")
     parser.add_argument(
         "--attempt",
         type=_read_uuid,
@@ -54,13 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def migrate(command: BaseCommand, options: dict[str, Any]) -> int:
-    """Do what ``massmigrate`` was asked for and return the exit code.
-
-    Args:
-        command: The command, for its output and style.
-        options: As declared by ``add_arguments``.
-    """
-    check_working_options(options)
+    """Do what ``massmigrate`` was asked for and return the exit code."""
     app_label, key = find_key(options["app_label"], options["name"])
     aliases = get_wanted_aliases(options, key)
     if options["attempt"] is not None:
@@ -81,32 +55,25 @@ def migrate(command: BaseCommand, options: dict[str, Any]) -> int:
         _show_plan(command, open_steps)
         if options["plan"]:
             return code
-    doable = [step for step in open_steps if step.action != plan.LEAVE]
-    interactive = options["interactive"] and app_label is None and bool(doable)
-    if not ask("Continue?", interactive=interactive, stdin=sys.stdin, what="Running all that is pending"):
-        command.stdout.write("Nothing was changed.")
-        return exits.STOPPED
+    if app_label is None and any(step.action != plan.LEAVE for step in open_steps):
+        ask(command, options, "Continue?", "Running all that is pending")
     if options["fake"]:
         return _fake(command, open_steps, options)
-    with running(command, options) as (runner, interrupts):
-        done = _Walk(command.style, runner, interrupts, is_named=key is not None).go(open_steps)
-        return done if interrupts.should_stop() else exits.combine([code, done])
+    with running(command, options) as runner:
+        done = _Walk(runner, is_named=key is not None).go(open_steps)
+        return done if runner.interrupts.should_stop() else exits.combine([code, done])
 
 
 class _Walk:
     """Goes through the steps; one that cannot be done blocks only what depends on it.
 
     Args:
-        style: Django's colours.
         runner: Runs one migration.
-        interrupts: Whether to continue.
         is_named: Whether a migration was asked for by name: then a step that cannot be launched ends the command.
     """
 
-    def __init__(self, style: Any, runner: Runner, interrupts: Interrupts, *, is_named: bool) -> None:
-        self._style = style
+    def __init__(self, runner: Runner, *, is_named: bool) -> None:
         self._runner = runner
-        self._interrupts = interrupts
         self._is_named = is_named
         self._unapplied: set[tuple[str, str]] = set()
 
@@ -120,8 +87,8 @@ class _Walk:
                 if self._is_named:
                     raise
                 code = exits.of_error(error)
-                self._runner.say(self._style.ERROR(flatten(get_message(error))))
-            if self._interrupts.should_stop():
+                self._runner.say(self._runner.style.ERROR(flatten(get_message(error))))
+            if self._runner.interrupts.should_stop():
                 return code
             codes.append(code)
             if code != exits.APPLIED:
@@ -134,37 +101,33 @@ class _Walk:
         progress = api.get_progress(step.key, step.db_alias)
         action = plan.choose_action(progress, is_named=self._is_named)
         if action == plan.LEAVE:
-            for line in _describe_left(progress, self._style):
-                self._runner.say(line)
+            error = f": {flatten(progress.error)}" if progress.error else ""
+            self._runner.say(*report.describe_stop(progress, self._runner.style, f", left alone{error}"))
             return exits.of_status(progress.status)
         if action == plan.NOTHING:
             return self._runner.tell_end(step.key, step.db_alias)
-        blocker = self._find_blocker(step)
+        ancestors = reversed(get_ancestors(step.key))
+        blocker = next((key for key in ancestors if (key, step.db_alias) in self._unapplied), None)
         if blocker is not None:
-            self._runner.say(f"{name}  {self._style.WARNING('blocked')}: {blocker} has to be applied first")
+            self._runner.say(f"{name}  {self._runner.style.WARNING('blocked')}: {blocker} has to be applied first")
             return exits.STOPPED
         code = self._runner.run(step.key, step.db_alias, action)
         if code == exits.APPLIED and not api.migration_is_applied(step.key, step.db_alias):
             self._unapplied.add((step.key, step.db_alias))  # started, but not waited for
         return code
 
-    def _find_blocker(self, step: Step) -> str | None:
-        ancestors = get_ancestors(step.key)
-        return next((each for each in reversed(ancestors) if (each, step.db_alias) in self._unapplied), None)
-
 
 def _work_at_attempt(command: BaseCommand, key: str | None, aliases: list[str], options: dict[str, Any]) -> int:
     if key is None or len(aliases) != 1:
         raise exits.refuse("--attempt belongs to one migration on one database: give APP, NAME and --database.")
-    with running(command, options) as (runner, _):
+    with running(command, options) as runner:
         return runner.work_at_attempt(key, aliases[0], options["attempt"])
 
 
 def _fake(command: BaseCommand, steps: list[Step], options: dict[str, Any]) -> int:
     for step in steps:
         api.fake_migration(step.key, step.db_alias, actor=options["actor"], origin="command")
-        for line in report.describe_end(api.get_progress(step.key, step.db_alias), command.style):
-            command.stdout.write(line)
+        command.stdout.write("\n".join(report.describe_end(api.get_progress(step.key, step.db_alias), command.style)))
     return exits.APPLIED
 
 
@@ -184,15 +147,6 @@ def _describe_nothing(steps: list[Step], app_label: str | None, key: str | None,
     if steps:
         return f"Nothing to do: every mass migration{of_app} is applied on database {where}."
     return f"Nothing to do: there is no mass migration{of_app} for database {where}."
-
-
-def _describe_left(progress: Progress, style: Any) -> list[str]:
-    name = wording.name_target(progress.key, progress.database)
-    status = progress.status
-    error = f": {flatten(progress.error)}" if progress.error else ""
-    line = f"{name}  {style.WARNING(states.LABELS[status])}, left alone{error}"
-    way_on = wording.describe_way_on(status, progress.key, progress.database)
-    return [line, f"  {way_on}"] if way_on else [line]
 
 
 def _read_uuid(text: str) -> uuid.UUID:

@@ -34,8 +34,14 @@ def describe_end(progress: Progress, style: Any, seconds: float | None = None) -
         return lines
     if progress.status == states.FAILED:
         return _describe_failure(progress, style)
-    line = f"{name}  {style.WARNING(states.LABELS[progress.status])}{_describe_after(progress)}"
+    return describe_stop(progress, style, _describe_after(progress))
+
+
+def describe_stop(progress: Progress, style: Any, detail: str) -> list[str]:
+    """Return the lines about a migration that is left as it is: its status, and how to continue."""
+    name = wording.name_target(progress.key, progress.database)
     way_on = wording.describe_way_on(progress.status, progress.key, progress.database)
+    line = f"{name}  {style.WARNING(states.LABELS[progress.status])}{detail}"
     return [line, f"  {way_on}"] if way_on else [line]
 
 
@@ -69,11 +75,7 @@ def describe_interrupt(progress: Progress, style: Any) -> list[str]:
         line = f"{name}  continues, because other workers are working on it; only watching has ended"
     else:
         line = f"{name}  stays {states.LABELS[progress.status]}; only watching has ended"
-    return [
-        line,
-        f"  To watch it: {watch}",
-        f"  To pause it: {pause}",
-    ]
+    return [line, f"  To watch it: {watch}", f"  To pause it: {pause}"]
 
 
 def describe_termination(progress: Progress, style: Any) -> list[str]:

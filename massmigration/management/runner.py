@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import DatabaseError, connections
@@ -20,10 +21,11 @@ from massmigration.management.interrupts import Interrupts
 from massmigration.management.work import Work, poll
 
 
+@dataclass(kw_only=True)
 class Runner:
     """Runs migrations for one command.
 
-    Args:
+    Attributes:
         display: Where progress is shown.
         interrupts: What the command has been asked by signals.
         style: Django's colours.
@@ -32,26 +34,17 @@ class Runner:
         waits: Whether to stay until the end.
     """
 
-    def __init__(
-        self,
-        display: Display,
-        interrupts: Interrupts,
-        style: Any,
-        *,
-        actor: str | None = None,
-        workers: int = 1,
-        waits: bool = True,
-    ) -> None:
-        self._display = display
-        self._interrupts = interrupts
-        self._style = style
-        self._actor = actor
-        self._workers = workers
-        self._waits = waits
+    display: Display
+    interrupts: Interrupts
+    style: Any
+    actor: str | None
+    workers: int
+    waits: bool
 
-    def say(self, line: str) -> None:
-        """Write a line that stays."""
-        self._display.say(line)
+    def say(self, *lines: str) -> None:
+        """Write lines that stay."""
+        for line in lines:
+            self.display.say(line)
 
     def run(self, key: str, db_alias: str, action: str) -> int:
         """Launch or join a migration, stay until its end, and return the exit code for it.
@@ -66,35 +59,38 @@ class Runner:
         """
         migration = api.get_migration(key)
         is_local = not worker.works_elsewhere(migration)
-        works_here = is_local and self._waits
+        works_here = is_local and self.waits
         count = self._get_worker_count(migration, db_alias) if works_here else 1
-        if self._workers > 1 and not is_local:
+        if self.workers > 1 and not is_local:
             self.say(f"{key}: its workers are those of its backend, so --workers has no effect.")
         if action != plan.JOIN and states.ACTIONS[action].makes_attempt and migration.operator_notes:
             self.say(f"{key}: {migration.operator_notes}")
         self._launch(migration, db_alias, action, enqueue=not works_here)
-        if not self._waits:
-            self._say(report.describe_launch(api.get_progress(key, db_alias), self._style))
+        if not self.waits:
+            self.say(*report.describe_launch(api.get_progress(key, db_alias), self.style))
             return exits.APPLIED
         began_at = time.monotonic()
-        self._interrupts.go_on()
-        work = Work(migration, db_alias, self._display, self._interrupts, self._actor) if works_here else None
+        self.interrupts.go_on()
+        work = Work(migration, db_alias, self.display, self.interrupts, self.actor) if works_here else None
         try:
             if work is None:
                 self._watch_over(migration, db_alias)
             else:
-                self._interrupts.on_interrupt = self._display.announce_stop
+                self.interrupts.on_interrupt = self.display.announce_stop
                 work.work_with_children(count) if count > 1 else work.work()
-            self._interrupts.finish()
+            self.interrupts.finish()
         except KeyboardInterrupt:  # the second Ctrl-C; a transaction in hand is rolled back with its connection
-            self._interrupts.finish()
-            self._interrupts.is_interrupted = True
+            self.interrupts.finish()
+            self.interrupts.is_interrupted = True
             connections[db_alias].close()
         finally:
-            self._display.end()
-        if self._interrupts.is_interrupted:  # from here on a first Ctrl-C only prevents what comes next
-            return self._tell_interrupt(key, db_alias, work)
-        if self._interrupts.is_terminated:
+            self.display.end()
+        if self.interrupts.is_interrupted:  # from here on a first Ctrl-C only prevents what comes next
+            if work is not None:
+                work.pause()
+            self.say(*report.describe_interrupt(api.get_progress(key, db_alias), self.style))
+            return exits.INTERRUPTED
+        if self.interrupts.is_terminated:
             return self._tell_termination(key, db_alias)
         return self.tell_end(key, db_alias, seconds=time.monotonic() - began_at)
 
@@ -105,9 +101,9 @@ class Runner:
         if record is None or record.attempt_uuid != attempt_uuid or record.status not in states.ACTIVE:
             self.say(f"Attempt {attempt_uuid} of {key} is over on database '{db_alias}', so there is nothing to do.")
             return exits.APPLIED
-        Work(migration, db_alias, self._display, self._interrupts, self._actor).work_at_attempt(attempt_uuid)
-        self._display.end()
-        if self._interrupts.is_terminated:
+        Work(migration, db_alias, self.display, self.interrupts, self.actor).work_at_attempt(attempt_uuid)
+        self.display.end()
+        if self.interrupts.is_terminated:
             return self._tell_termination(key, db_alias)
         return self.tell_end(key, db_alias)
 
@@ -115,16 +111,16 @@ class Runner:
         """Show a migration until it ends, change nothing, and return the exit code for how it ended."""
 
         def look(progress: Progress) -> None:
-            self._display.show(progress, _get_way_out(progress))
+            self.display.show(progress, _get_way_out(progress))
 
         try:
-            poll(key, db_alias, self._interrupts, look)
+            poll(key, db_alias, self.interrupts, look)
         except KeyboardInterrupt:
-            self._interrupts.is_interrupted = True
+            self.interrupts.is_interrupted = True
         finally:
-            self._display.end()
-        if self._interrupts.should_stop():
-            return exits.INTERRUPTED if self._interrupts.is_interrupted else exits.TERMINATED
+            self.display.end()
+        if self.interrupts.should_stop():
+            return exits.INTERRUPTED if self.interrupts.is_interrupted else exits.TERMINATED
         return self.tell_end(key, db_alias)
 
     def tell_end(self, key: str, db_alias: str, seconds: float | None = None) -> int:
@@ -136,7 +132,7 @@ class Runner:
             seconds: How long this command took part.
         """
         progress = api.get_progress(key, db_alias)
-        self._say(report.describe_end(progress, self._style, seconds))
+        self.say(*report.describe_end(progress, self.style, seconds))
         return exits.of_status(progress.status)
 
     def _launch(self, migration: BaseMigration, db_alias: str, action: str, *, enqueue: bool) -> None:
@@ -146,7 +142,7 @@ class Runner:
                 return
             action = "recover"
         try:
-            api.ACTIONS[action](migration, db_alias, actor=self._actor, origin="command", enqueue=enqueue)
+            api.ACTIONS[action](migration, db_alias, actor=self.actor, origin="command", enqueue=enqueue)
         except IllegalMove:
             if action == "restart" or api.get_progress(migration, db_alias).status not in states.ACTIVE:
                 raise
@@ -161,7 +157,7 @@ class Runner:
 
     def _get_worker_count(self, migration: BaseMigration, db_alias: str) -> int:
         """Return how many of the wanted workers can be of use, and say so if they are fewer."""
-        count, why = worker.limit_workers(migration, db_alias, self._workers)
+        count, why = worker.limit_workers(migration, db_alias, self.workers)
         if why:
             self.say(f"{migration.key}: {why}; using {wording.count(count, 'workers')}.")
         return count
@@ -172,24 +168,13 @@ class Runner:
         def look(progress: Progress) -> None:
             if progress.stalled:
                 self._launch(migration, db_alias, "recover", enqueue=True)
-            self._display.show(progress)
+            self.display.show(progress)
 
-        poll(migration.key, db_alias, self._interrupts, look)
-
-    def _tell_interrupt(self, key: str, db_alias: str, work: Work | None) -> int:
-        if work is not None:
-            work.pause()
-        self._say(report.describe_interrupt(api.get_progress(key, db_alias), self._style))
-        return exits.INTERRUPTED
+        poll(migration.key, db_alias, self.interrupts, look)
 
     def _tell_termination(self, key: str, db_alias: str) -> int:
-        progress = api.get_progress(key, db_alias)
-        self._say(report.describe_termination(progress, self._style))
+        self.say(*report.describe_termination(api.get_progress(key, db_alias), self.style))
         return exits.TERMINATED
-
-    def _say(self, lines: list[str]) -> None:
-        for line in lines:
-            self.say(line)
 
 
 def _get_way_out(progress: Progress) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Any
 
@@ -16,30 +15,6 @@ from massmigration.definitions.base import BaseMigration
 from massmigration.discovery.loader import get_loader
 from massmigration.exceptions import MassMigrationError
 from massmigration.management import exits
-
-
-def add_name_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare APP and NAME."""
-    parser.add_argument(
-        "app_label", metavar="APP", nargs="?", help="Label of an app, or a whole key such as places:0002_slugs."
-    )
-    parser.add_argument("name", metavar="NAME", nargs="?", help="Name of a migration, or how only its name begins.")
-
-
-def add_database_arguments(parser: argparse.ArgumentParser, *, by_default: str = DEFAULT_DB_ALIAS) -> None:
-    """Declare ``--database`` and ``--all-databases``.
-
-    Args:
-        parser: The parser.
-        by_default: What the help says about neither.
-    """
-    parser.add_argument(
-        "--database",
-        metavar="ALIAS",
-        action="append",
-        help=f"The database; may be given more than once. Default: {by_default}.",
-    )
-    parser.add_argument("--all-databases", action="store_true", help="Every database that the migration may run on.")
 
 
 def find_app(label: str) -> str:
@@ -182,46 +157,36 @@ def get_one(options: dict[str, Any], verb: str) -> tuple[str, list[str]]:
     return key, aliases or get_wanted_aliases(options, key)
 
 
-def confirm(command: BaseCommand, options: dict[str, Any], action: states.Action, target: str) -> bool:
-    """Say what an action does, and return whether the person wants it; if not, say that nothing was changed.
+def confirm(command: BaseCommand, options: dict[str, Any], action: states.Action, target: str) -> None:
+    """Say what an action does, and leave the command unless the person wants it, as ``ask`` does."""
+    question = f"{action.why}\n{action.submit}: {target}?"
+    ask(command, options, question, f"massmigration {action.verb}")
+
+
+def ask(command: BaseCommand, options: dict[str, Any], question: str, what: str) -> None:
+    """Ask a question, and leave the command without a change unless the answer is yes; ``--noinput`` is a yes.
 
     Args:
         command: For its output.
-        options: With ``interactive``.
-        action: What is about to be done.
-        target: What it is done to.
-
-    Raises:
-        CommandError: There is no terminal to ask in.
-    """
-    question = f"{action.why}\n{action.submit}: {target}?"
-    if ask(question, interactive=options["interactive"], stdin=sys.stdin, what=f"massmigration {action.verb}"):
-        return True
-    command.stdout.write("Nothing was changed.")
-    return False
-
-
-def ask(question: str, *, interactive: bool, stdin: Any, what: str) -> bool:
-    """Ask a question and return whether the answer is yes; ``--noinput`` is a yes.
-
-    Args:
+        options: With ``interactive``, if the command has the option.
         question: Without the choices.
-        interactive: Whether to ask at all.
-        stdin: Where the answer comes from.
         what: What is asked about, for the refusal where there is no terminal.
 
     Raises:
         CommandError: There is no terminal to ask in.
-        SystemExit: The answer was Ctrl-C.
+        Leave: The answer was no, or Ctrl-C.
     """
-    if not interactive:
-        return True
-    if stdin is None or not stdin.isatty():
+    if not options.get("interactive"):
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
         raise exits.refuse(f"{what} has to be confirmed, but there is no terminal to ask in. Add --noinput to say yes.")
     try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        answer = input(f"{question} [y/N] ").strip().lower()
     except EOFError:
-        return False
+        answer = ""
     except KeyboardInterrupt:
-        sys.stdout.write("\nNothing was changed.\n")
+        command.stdout.write("\nNothing was changed.")
         raise exits.Leave(exits.INTERRUPTED) from None
+    if answer not in ("y", "yes"):
+        command.stdout.write("Nothing was changed.")
+        raise exits.Leave(exits.STOPPED)

@@ -10,21 +10,8 @@ from django.core.management.base import BaseCommand, DjangoHelpFormatter
 
 from massmigration import api, states
 from massmigration.management import events, exits, failures, migrate, report
-from massmigration.management.base import (
-    add_actor_argument,
-    add_noinput_argument,
-    add_working_arguments,
-    check_working_options,
-    running,
-)
-from massmigration.management.selection import (
-    add_database_arguments,
-    add_name_arguments,
-    confirm,
-    find_key,
-    get_one,
-    get_wanted_aliases,
-)
+from massmigration.management.base import add_acting_arguments, add_target_arguments, running
+from massmigration.management.selection import confirm, find_key, get_one, get_wanted_aliases
 from massmigration.states import Action
 
 Options = dict[str, Any]
@@ -61,47 +48,15 @@ def add_base_arguments(command: BaseCommand, parser: argparse.ArgumentParser) ->
         parser.add_argument(option, action="store_true", **hidden)
 
 
-def _add_target(parser: argparse.ArgumentParser) -> None:
-    add_name_arguments(parser)
-    add_database_arguments(parser)
-
-
-def _add_target_and_actor(parser: argparse.ArgumentParser) -> None:
-    _add_target(parser)
-    add_actor_argument(parser)
-
-
-def _add_working(parser: argparse.ArgumentParser) -> None:
-    _add_target_and_actor(parser)
-    add_working_arguments(parser)
-
-
-def _add_confirmed(parser: argparse.ArgumentParser) -> None:
-    _add_target_and_actor(parser)
-    add_noinput_argument(parser, "Do not ask.")
-
-
-def _add_confirmed_working(parser: argparse.ArgumentParser) -> None:
-    _add_working(parser)
-    add_noinput_argument(parser, "Do not ask.")
-
-
-def _add_events(parser: argparse.ArgumentParser) -> None:
-    _add_target(parser)
-    events.add_arguments(parser)
-
-
 def _change(action: Action) -> Handle:
     """Return what does an action that is over at once, and says what came of it."""
 
     def handle(command: BaseCommand, options: Options) -> int:
         key, aliases = get_one(options, action.verb)
-        if "interactive" in options and not confirm(command, options, action, f"{key} on {_join(aliases)}"):
-            return exits.STOPPED
+        confirm(command, options, action, f"{key} on {_join(aliases)}")
         for alias in aliases:
             api.ACTIONS[action.name](key, alias, actor=options["actor"], origin="command")
-            for line in report.describe_done(action, key, alias):
-                command.stdout.write(line)
+            command.stdout.write("\n".join(report.describe_done(action, key, alias)))
         return exits.APPLIED
 
     return handle
@@ -111,11 +66,9 @@ def _run(action: Action) -> Handle:
     """Return what does an action that makes a migration run, and stays until its end."""
 
     def handle(command: BaseCommand, options: Options) -> int:
-        check_working_options(options)
         key, aliases = get_one(options, action.verb)
         api.get_migration(key)
-        if "interactive" in options and not confirm(command, options, action, f"{key} on {_join(aliases)}"):
-            return exits.STOPPED
+        confirm(command, options, action, f"{key} on {_join(aliases)}")
         return _run_all(command, options, [(key, alias) for alias in aliases], action.name)
 
     return handle
@@ -123,17 +76,16 @@ def _run(action: Action) -> Handle:
 
 def _run_all(command: BaseCommand, options: Options, targets: list[tuple[str, str]], action: str) -> int:
     codes = []
-    with running(command, options) as (runner, interrupts):
+    with running(command, options) as runner:
         for key, alias in targets:
             code = runner.run(key, alias, action)
-            if interrupts.should_stop():
+            if runner.interrupts.should_stop():
                 return code
             codes.append(code)
     return exits.combine(codes)
 
 
 def _recover(command: BaseCommand, options: Options) -> int:
-    check_working_options(options)
     app_label, key = find_key(options["app_label"], options["name"])
     aliases = get_wanted_aliases(options, key)
     if key is not None:
@@ -153,11 +105,11 @@ def _recover(command: BaseCommand, options: Options) -> int:
 def _watch(command: BaseCommand, options: Options) -> int:
     key, aliases = get_one(options, "watch")
     codes = []
-    with running(command, options) as (runner, interrupts):
+    with running(command, options) as runner:
         for alias in aliases:
             api.get_progress(key, alias)
             codes.append(runner.watch(key, alias))
-            if interrupts.should_stop():
+            if runner.interrupts.should_stop():
                 return codes[-1]
     return exits.combine(codes)
 
@@ -168,16 +120,23 @@ def _join(aliases: list[str]) -> str:
 
 def _do(
     name: str,
-    add_arguments: AddArguments,
     handle: Handle | None = None,
     *,
+    add_arguments: AddArguments | None = None,
+    asks: bool = False,
     aliases: tuple[str, ...] = (),
     more: str = "",
 ) -> Verb:
     """Return the verb of a person's action; without a handler, the action itself says what is done."""
     action = states.ACTIONS[name]
     runs = action.target in states.ACTIVE
-    return Verb(action.verb, action.why + more, add_arguments, handle or (_run if runs else _change)(action), aliases)
+
+    def add_usual_arguments(parser: argparse.ArgumentParser) -> None:
+        add_target_arguments(parser)
+        add_acting_arguments(parser, works=runs or handle is not None, noinput="Do not ask." if asks else "")
+
+    handle_usually = (_run if runs else _change)(action)
+    return Verb(action.verb, action.why + more, add_arguments or add_usual_arguments, handle or handle_usually, aliases)
 
 
 _ALL: Final = (
@@ -187,23 +146,23 @@ _ALL: Final = (
         migrate.add_arguments,
         migrate.migrate,
     ),
-    _do("pause", _add_target_and_actor),
-    _do("resume", _add_working),
-    _do("cancel", _add_target_and_actor),
-    _do("retry", _add_working),
-    _do("restart", _add_confirmed_working),
+    _do("pause"),
+    _do("resume"),
+    _do("cancel"),
+    _do("retry"),
+    _do("restart", asks=True),
     Verb(
         "failures",
         "List the objects that failed, with their errors.",
         failures.add_list_arguments,
         failures.show_failures,
     ),
-    _do("accept", failures.add_accept_arguments, failures.accept),
-    _do("fake", _add_target_and_actor),
-    _do("reset", _add_confirmed, aliases=("delete",)),
-    _do("recover", _add_working, _recover, more=" Without a name: all that is stalled."),
-    Verb("watch", "Show the progress until the end; change nothing.", _add_target, _watch),
-    Verb("events", "Show who did what, and when.", _add_events, events.show_events),
+    _do("accept", failures.accept, add_arguments=failures.add_accept_arguments),
+    _do("fake"),
+    _do("reset", asks=True, aliases=("delete",)),
+    _do("recover", _recover, more=" Without a name: all that is stalled."),
+    Verb("watch", "Show the progress until the end; change nothing.", add_target_arguments, _watch),
+    Verb("events", "Show who did what, and when.", events.add_arguments, events.show_events),
 )
 
 VERBS: Final = {verb.name: verb for verb in _ALL}

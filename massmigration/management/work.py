@@ -6,8 +6,10 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
+from django.core.management.base import CommandError
 from django.db import DatabaseError, InterfaceError, connections
 
 from massmigration import api, states, wording, worker
@@ -15,7 +17,6 @@ from massmigration.api import Progress, ShardProgress
 from massmigration.databases.redaction import describe, get_message
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import IllegalMove, MassMigrationError
-from massmigration.management import exits
 from massmigration.management.display import Display
 from massmigration.management.interrupts import Interrupts
 from massmigration.management.pool import WorkerPool
@@ -25,10 +26,11 @@ DATABASE_PATIENCE_SECONDS: Final = 60.0
 """For how long watching continues while the database does not answer."""
 
 
+@dataclass
 class Work:
     """One migration on one database, run on this machine.
 
-    Args:
+    Attributes:
         migration: The definition.
         db_alias: The database.
         display: Where progress is shown.
@@ -36,22 +38,19 @@ class Work:
         actor: Who pauses it on a Ctrl-C, for the audit trail.
     """
 
-    def __init__(
-        self, migration: BaseMigration, db_alias: str, display: Display, interrupts: Interrupts, actor: str | None
-    ) -> None:
-        self._migration = migration
-        self._db_alias = db_alias
-        self._display = display
-        self._interrupts = interrupts
-        self._actor = actor
-        self._looked_at = 0.0
-        self._has_worked = False
-        self._saw_others = False
+    migration: BaseMigration
+    db_alias: str
+    display: Display
+    interrupts: Interrupts
+    actor: str | None
+    _looked_at: float = field(default=0.0, init=False)
+    _has_worked: bool = field(default=False, init=False)
+    _saw_others: bool = field(default=False, init=False)
 
     def work(self) -> None:
         """Work in this process until the migration ends; if a person starts it again meanwhile, at the new attempt."""
         adopts = True
-        while not self._interrupts.should_stop():
+        while not self.interrupts.should_stop():
             attempt_uuid = self._find_attempt()
             if attempt_uuid is None:
                 return
@@ -72,26 +71,26 @@ class Work:
         self._look()
         try:
             worker.work(
-                self._migration,
-                self._db_alias,
+                self.migration,
+                self.db_alias,
                 attempt_uuid,
-                should_stop=self._interrupts.should_stop,
+                should_stop=self.interrupts.should_stop,
                 on_progress=self._look,
                 adopts=adopts,
             )
         except (DatabaseError, InterfaceError) as error:
             raise MassMigrationError(
-                f"Database '{self._db_alias}' failed while {self._migration.key} was running: {get_message(error)}. "
+                f"Database '{self.db_alias}' failed while {self.migration.key} was running: {get_message(error)}. "
                 f"Nothing is lost. {self._to_continue()}",
-                key=self._migration.key,
-                db_alias=self._db_alias,
+                key=self.migration.key,
+                db_alias=self.db_alias,
             ) from error
         except BaseException as error:
-            is_ours = isinstance(error, KeyboardInterrupt) and self._interrupts.is_interrupted
+            is_ours = isinstance(error, KeyboardInterrupt) and self.interrupts.is_interrupted
             if isinstance(error, Exception) or is_ours:
                 raise
-            raise exits.break_off(
-                f"{self._migration.key} was broken off on database '{self._db_alias}' by {describe(error)}, raised in "
+            raise CommandError(
+                f"{self.migration.key} was broken off on database '{self.db_alias}' by {describe(error)}, raised in "
                 f"its own code or by a signal handler of the site. The batch in hand was rolled back. "
                 f"{self._to_continue()}"
             ) from error
@@ -108,25 +107,25 @@ class Work:
         attempt_uuid = self._find_attempt()
         if attempt_uuid is None:
             return
-        command, log_path = worker.make_child(self._migration.key, self._db_alias, attempt_uuid)
-        pool = WorkerPool(command, count, log_path, self._display.say)
+        command, log_path = worker.make_child(self.migration.key, self.db_alias, attempt_uuid)
+        pool = WorkerPool(command, count, log_path, self.display.say)
 
         def look(progress: Progress) -> None:
             if progress.attempt_uuid == str(attempt_uuid):
                 takeovers = sum(shard.takeovers or 0 for shard in progress.shard_rows)
                 pool.tend((progress.processed, progress.failed, takeovers))
             self._learn_workers(progress, pool.pids)
-            self._display.show(progress)
+            self.display.show(progress)
 
         try:
             pool.start()
-            poll(self._migration.key, self._db_alias, self._interrupts, look)
-            if self._interrupts.is_interrupted and not self.pause(pool.pids):
+            poll(self.migration.key, self.db_alias, self.interrupts, look)
+            if self.interrupts.is_interrupted and not self.pause(pool.pids):
                 pool.ask_to_stop()
-            pool.wait(should_hurry=lambda: self._interrupts.is_terminated)
+            pool.wait(should_hurry=lambda: self.interrupts.is_terminated)
         except KeyboardInterrupt:  # the second Ctrl-C
             pool.kill()
-            connections[self._db_alias].close()  # it may have been in the middle of a query
+            connections[self.db_alias].close()  # it may have been in the middle of a query
             self.pause(pool.pids)
             raise
         except BaseException:
@@ -144,17 +143,17 @@ class Work:
         Returns:
             Whether it is not running any more.
         """
-        progress = api.get_progress(self._migration, self._db_alias)
+        progress = api.get_progress(self.migration, self.db_alias)
         if progress.status not in states.ACTIVE:
             return True
         if _get_others(progress, child_pids) or (self._saw_others and not self._has_worked):
             return False
         with suppress(IllegalMove):  # it has just ended
-            api.pause_migration(self._migration, self._db_alias, actor=self._actor, origin="command")
+            api.pause_migration(self.migration, self.db_alias, actor=self.actor, origin="command")
         return True
 
     def _find_attempt(self) -> uuid.UUID | None:
-        record = api.get_record(self._migration, self._db_alias)
+        record = api.get_record(self.migration, self.db_alias)
         return record.attempt_uuid if record is not None and record.status in states.ACTIVE else None
 
     def _look(self) -> None:
@@ -167,17 +166,17 @@ class Work:
             return
         self._looked_at = now
         with suppress(Exception):
-            progress = api.get_progress(self._migration, self._db_alias)
+            progress = api.get_progress(self.migration, self.db_alias)
             self._learn_workers(progress, ())
             if progress.status in states.ACTIVE:
-                self._display.show(progress, "" if _has_own(progress, ()) else _describe_wait(progress))
+                self.display.show(progress, "" if _has_own(progress, ()) else _describe_wait(progress))
 
     def _learn_workers(self, progress: Progress, child_pids: Collection[int]) -> None:
         self._has_worked = self._has_worked or _has_own(progress, child_pids)
         self._saw_others = bool(_get_others(progress, child_pids))
 
     def _to_continue(self) -> str:
-        return f"To continue: {wording.make_command('massmigrate', self._migration.key, self._db_alias)}"
+        return f"To continue: {wording.make_command('massmigrate', self.migration.key, self.db_alias)}"
 
 
 def poll(key: str, db_alias: str, interrupts: Interrupts, look: Callable[[Progress], None]) -> None:

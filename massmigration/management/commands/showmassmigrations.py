@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 
 from massmigration.management import exits, listing
 from massmigration.management.base import MassMigrationCommand
+from massmigration.management.display import format_json
 
 
 class Command(MassMigrationCommand):
@@ -28,7 +29,7 @@ class Command(MassMigrationCommand):
         """Write the list."""
         rows = listing.get_rows(options["app_labels"], options["database"])
         if options["format"] == "json":
-            self.stdout.write(listing.format_json(rows))
+            self.stdout.write(format_json([row.as_dict() for row in rows]))
         else:
             listing.write_text(self, rows, options["app_labels"])
         if options["check"] and listing.has_unapplied(rows, options["app_labels"]):
