@@ -11,11 +11,11 @@ from django.db import connections
 from django.http import Http404, HttpRequest
 from django.urls import NoReverseMatch
 
-from massmigration import api
+from massmigration import api, wording
 from massmigration.admin.actions import BUTTONS
 from massmigration.admin.failures import get_first, get_page
 from massmigration.admin.permission import Access
-from massmigration.admin.rows import Button, Row, get_summary
+from massmigration.admin.rows import Button, Row
 from massmigration.api import Progress
 from massmigration.databases.aliases import get_aliases
 from massmigration.databases.redaction import get_message
@@ -51,10 +51,11 @@ class Collector:
         """Return the context of the page with every migration."""
         sections = [self._get_section(request, db_alias) for db_alias in get_aliases()]
         shown = [section for section in sections if section.rows or section.problem]
-        rows = [row for section in shown for row in section.rows]
+        standings = [row.progress for section in shown for row in section.rows]
+        stalled_count = sum(progress.stalled for progress in standings)
         return {
             "sections": shown,
-            "summary": get_summary(rows),
+            "summary": wording.summarize((progress.status for progress in standings), stalled_count),
             "can_run": self.access.may_run_some(request),
         }
 
@@ -85,7 +86,6 @@ class Collector:
         request: HttpRequest,
         progress: Progress,
         *,
-        with_buttons: bool = True,
         has_tables: bool = True,
         is_detail: bool = False,
     ) -> Row:
@@ -94,7 +94,6 @@ class Collector:
         Args:
             request: Whose user asks.
             progress: Where the migration stands.
-            with_buttons: Whether buttons are wanted at all.
             has_tables: Whether the database has our tables; without them there is nothing to press.
             is_detail: Whether the buttons stand on the migration's own page, and lead back to it.
         """
@@ -103,15 +102,13 @@ class Collector:
             url = self.access.get_page_url("detail", *arguments)
         except NoReverseMatch:  # a record that something else has written
             return Row(progress, has_tables=has_tables)
-        buttons: tuple[Button, ...] = ()
-        if with_buttons and has_tables:
-            allowed = progress.allowed_actions
-            buttons = tuple(
-                Button(action, self._get_action_url(action, arguments, is_detail))
-                for action in BUTTONS.values()
-                if action.name in allowed
-                and self.access.has_run_permission(request, progress.key, action.name, progress.database)
-            )
+        allowed = progress.allowed_actions if has_tables else ()
+        buttons = tuple(
+            Button(action, self._get_action_url(action, arguments, is_detail))
+            for action in BUTTONS.values()
+            if action.name in allowed
+            and self.access.has_run_permission(request, progress.key, action.name, progress.database)
+        )
         return Row(progress, buttons, url, has_tables)
 
     def _get_section(self, request: HttpRequest, db_alias: str) -> DatabaseSection:
@@ -128,31 +125,31 @@ class Collector:
         return DatabaseSection(db_alias, rows)
 
     def _get_standing(self, request: HttpRequest, db_alias: str, key: str) -> dict[str, Any]:
-        row = self.make_row(request, self.get_progress(key, db_alias), is_detail=True)
+        progress = self.get_progress(key, db_alias)
         return {
-            "row": row,
+            "row": self.make_row(request, progress, is_detail=True),
             "can_run": self.access.may_run_some(request),
             "events": list(reversed(api.get_events(key, db_alias, limit=SHOWN_EVENTS))),
             **get_first(key, db_alias),
-            "failures_url": self._get_failures_url(row),
+            "failures_url": self.access.get_page_url("failures", db_alias, progress.app_label, progress.name),
         }
 
     def get_failures(self, request: HttpRequest, db_alias: str, key: str) -> dict[str, Any]:
         """Return the context of the page with the failures of a migration; raise Http404 as ``get_one``."""
-        if db_alias not in connections or not api.has_tables(db_alias):
-            raise Http404(f"There is no database '{db_alias}' with the tables of massmigration.")
+        require_tables(db_alias)
         row = self.make_row(request, self.get_progress(key, db_alias), is_detail=True)
-        buttons = [button for button in row.buttons if button.action.name == "accept"]
-        accept_url = buttons[0].url if buttons else ""
+        accept_url = next((button.url for button in row.buttons if button.action.name == "accept"), "")
         return {"row": row, "accept_url": accept_url, **get_page(request, key, db_alias)}
-
-    def _get_failures_url(self, row: Row) -> str:
-        progress = row.progress
-        return self.access.get_page_url("failures", progress.database, progress.app_label, progress.name)
 
     def _get_action_url(self, action: Action, arguments: tuple[str, ...], is_detail: bool) -> str:
         url = self.access.get_page_url("action", *arguments, action.verb)
         return f"{url}?from=detail" if is_detail and action.asks_first else url
+
+
+def require_tables(db_alias: str) -> None:
+    """Raise Http404 if there is no such database, or it lacks our tables."""
+    if db_alias not in connections or not api.has_tables(db_alias):
+        raise Http404(f"There is no database '{db_alias}' with the tables of massmigration.")
 
 
 def _make_unreadable(db_alias: str, error: Exception) -> DatabaseSection:

@@ -150,10 +150,9 @@ def get_page(request: HttpRequest, key: str, db_alias: str) -> dict[str, Any]:
 def get_first(key: str, db_alias: str) -> dict[str, Any]:
     """Return the failures for a migration's own page, open ones first, and how many there are."""
     counts = api.count_failures(key, db_alias)
-    found = api.get_failures(key, db_alias, status=MigrationFailure.OPEN, limit=SHOWN) if counts.open else []
-    if len(found) < SHOWN and counts.total > counts.open:
-        for status in (MigrationFailure.RETRIED, MigrationFailure.ACCEPTED):
+    found: list[MigrationFailure] = []
+    for status in (MigrationFailure.OPEN, MigrationFailure.RETRIED, MigrationFailure.ACCEPTED):
+        count = counts.open if status == MigrationFailure.OPEN else counts.total - counts.open
+        if count and len(found) < SHOWN:
             found += api.get_failures(key, db_alias, status=status, limit=SHOWN - len(found))
-            if len(found) >= SHOWN:
-                break
     return {"failures": [FailureRow(failure) for failure in found], "failure_count": counts.total}

@@ -17,10 +17,10 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from massmigration import api, states, wording
 from massmigration.admin.actions import BUTTONS, ActionFailed, perform
-from massmigration.admin.collector import Collector
+from massmigration.admin.collector import Collector, require_tables
 from massmigration.admin.failures import ReasonForm, get_choice
 from massmigration.admin.permission import Access
-from massmigration.admin.rows import get_expectation
+from massmigration.admin.rows import Row, get_expectation
 from massmigration.api import Progress
 from massmigration.states import Action
 
@@ -43,42 +43,39 @@ class Pages:
         action = self._wrap(require_http_methods(["GET", "HEAD", "POST"])(self.act))
         for db_alias in connections:  # a launch that fails after the commit has to be told on the page
             action = transaction.non_atomic_requests(using=db_alias)(action)
+
+        def show(route: str, view: Callable[..., HttpResponse], name: str, **options: Any) -> URLPattern:
+            return path(route, self._wrap(require_safe(view)), options, name=f"massmigration_{name}")
+
         return [
-            path("manage/", self._wrap(require_safe(self.manage)), name="massmigration_manage"),
-            path("manage/rows/", self._wrap(require_safe(self.manage_rows)), name="massmigration_manage_rows"),
-            path(KEY_PATH, self._wrap(require_safe(self.detail)), name="massmigration_detail"),
-            path(f"{KEY_PATH}rows/", self._wrap(require_safe(self.detail_rows)), name="massmigration_detail_rows"),
-            path(f"{KEY_PATH}failures/", self._wrap(require_safe(self.failures)), name="massmigration_failures"),
+            show("manage/", self.manage, "manage"),
+            show("manage/rows/", self.manage, "manage_rows", is_fragment=True),
+            show(KEY_PATH, self.detail, "detail"),
+            show(f"{KEY_PATH}rows/", self.detail, "detail_rows", is_fragment=True),
+            show(f"{KEY_PATH}failures/", self.failures, "failures"),
             path(f"{KEY_PATH}<str:action_path>/", action, name="massmigration_action"),
         ]
 
-    def manage(self, request: HttpRequest) -> HttpResponse:
-        """Show every migration on every database."""
+    def manage(self, request: HttpRequest, *, is_fragment: bool = False) -> HttpResponse:
+        """Show every migration on every database, or return the part of that page that changes."""
         refresh_url = self.access.get_page_url("manage_rows")
         context = {"title": "Manage migrations", "refresh_url": refresh_url, **self.collector.get_all(request)}
-        return self._render(request, "manage.html", context)
+        return self._render(request, "manage", context, is_fragment=is_fragment)
 
-    def manage_rows(self, request: HttpRequest) -> HttpResponse:
-        """Return the part of that page that changes."""
-        return self._render(request, "manage_rows.html", self.collector.get_all(request), is_fragment=True)
-
-    def detail(self, request: HttpRequest, db_alias: str, app_label: str, name: str) -> HttpResponse:
-        """Show one migration on one database: shards, failures, events."""
+    def detail(
+        self, request: HttpRequest, db_alias: str, app_label: str, name: str, *, is_fragment: bool = False
+    ) -> HttpResponse:
+        """Show one migration on one database with shards, failures, events, or return the part that changes."""
         context = self.collector.get_one(request, db_alias, f"{app_label}:{name}")
         refresh_url = self.access.get_page_url("detail_rows", db_alias, app_label, name)
-        title = f"{app_label}:{name} on database {db_alias}"
-        return self._render(request, "detail.html", {"title": title, "refresh_url": refresh_url, **context})
-
-    def detail_rows(self, request: HttpRequest, db_alias: str, app_label: str, name: str) -> HttpResponse:
-        """Return the part of that page that changes."""
-        context = self.collector.get_one(request, db_alias, f"{app_label}:{name}")
-        return self._render(request, "detail_rows.html", context, is_fragment=True)
+        context |= {"title": f"{app_label}:{name} on database {db_alias}", "refresh_url": refresh_url}
+        return self._render(request, "detail", context, is_fragment=is_fragment)
 
     def failures(self, request: HttpRequest, db_alias: str, app_label: str, name: str) -> HttpResponse:
         """Show the objects that failed, with whole tracebacks; some of them can be chosen there and accepted."""
         context = self.collector.get_failures(request, db_alias, f"{app_label}:{name}")
         title = f"Failures of {app_label}:{name} on database {db_alias}"
-        return self._render(request, "failures.html", {"title": title, **context})
+        return self._render(request, "failures", {"title": title, **context})
 
     def act(self, request: HttpRequest, db_alias: str, app_label: str, name: str, action_path: str) -> HttpResponse:
         """Ask (GET) or do it (POST), and go back to where the button was."""
@@ -87,7 +84,7 @@ class Pages:
             raise Http404(f"There is no action '{action_path}'.")
         if not self.access.may_run_some(request):
             raise PermissionDenied
-        self._require_tables(db_alias)
+        require_tables(db_alias)
         progress = self.collector.get_progress(key, db_alias)
         if not self.access.has_run_permission(request, key, action.name, db_alias):
             raise PermissionDenied
@@ -111,17 +108,15 @@ class Pages:
             return HttpResponseRedirect(self.access.get_page_url("detail", db_alias, app_label, name))
         return HttpResponseRedirect(self.access.get_page_url("manage"))
 
-    def _ask(
-        self, request: HttpRequest, action: Action, progress: Progress, form: ReasonForm | None = None
-    ) -> HttpResponse:
-        row = self.collector.make_row(request, progress, with_buttons=False)
+    def _ask(self, request: HttpRequest, action: Action, progress: Progress, form: ReasonForm | None) -> HttpResponse:
+        page = ("detail", progress.database, progress.app_label, progress.name)
         is_from_detail = "detail" in (request.GET.get("from"), request.POST.get("from"))
         context: dict[str, Any] = {
             "title": f"{action.button.removesuffix('…')}: {progress.key}",
             "action": action,
-            "row": row,
+            "row": Row(progress),
             "is_from_detail": is_from_detail,
-            "back_url": row.url if is_from_detail else self.access.get_page_url("manage"),
+            "back_url": self.access.get_page_url(*page if is_from_detail else ("manage",)),
             "refusal": self._get_refusal(action, progress),
             "form": form,
         }
@@ -132,7 +127,7 @@ class Pages:
             if action.makes_attempt and not context["refusal"]:
                 preparation = api.get_preparation(progress.key, progress.database)
                 context |= {"preparation": preparation, "rows_text": get_expectation(preparation)}
-        return self._render(request, "confirm.html", context)
+        return self._render(request, "confirm", context)
 
     def _get_refusal(self, action: Action, progress: Progress) -> str:
         if action.name in progress.allowed_actions:
@@ -146,14 +141,10 @@ class Pages:
             return f"{progress.key} is not stalled on database '{progress.database}': a worker is working on it."
         return wording.get_refusal(action.name, progress.key, progress.database, progress.status)
 
-    def _require_tables(self, db_alias: str) -> None:
-        if db_alias not in connections or not api.has_tables(db_alias):
-            raise Http404(f"There is no database '{db_alias}' with the tables of massmigration.")
-
     def _wrap(self, view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
         """Return the view behind the login, for those who may see the pages."""
 
-        def check_permission(request: HttpRequest, *args: str, **kwargs: str) -> HttpResponseBase:
+        def check_permission(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if not self.access.has_view_permission(request):
                 raise PermissionDenied
             return view(request, *args, **kwargs)
@@ -161,19 +152,19 @@ class Pages:
         return self.access.admin_site.admin_view(check_permission)
 
     def _render(
-        self, request: HttpRequest, template: str, context: dict[str, Any], *, is_fragment: bool = False
+        self, request: HttpRequest, page: str, context: dict[str, Any], *, is_fragment: bool = False
     ) -> TemplateResponse:
         site = self.access.admin_site
         request.current_app = site.name
-        base: dict[str, Any] = {}
-        if not is_fragment:
-            base = {
-                **site.each_context(request),
-                "opts": self.access.opts,
-                "is_manage_page": template == "manage.html",
-                "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
-            }
-        return TemplateResponse(request, f"admin/massmigration/{template}", {**base, **context})
+        if is_fragment:
+            return TemplateResponse(request, f"admin/massmigration/{page}_rows.html", context)
+        base = {
+            **site.each_context(request),
+            "opts": self.access.opts,
+            "is_manage_page": page == "manage",
+            "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
+        }
+        return TemplateResponse(request, f"admin/massmigration/{page}.html", {**base, **context})
 
 
 def _read_seen(request: HttpRequest, action: Action) -> api.Seen | None:

@@ -106,8 +106,3 @@ def get_expectation(preparation: Preparation) -> str:
     if preparation.rows is None:
         return "not known before the start"
     return wording.count(preparation.rows, "rows", is_estimate=preparation.rows_are_estimated)
-
-
-def get_summary(rows: list[Row]) -> str:
-    """Return how many migrations there are in each status."""
-    return wording.summarize((row.progress.status for row in rows), sum(row.progress.stalled for row in rows))
