@@ -26,7 +26,6 @@ class MigrationGraph:
 
     def __init__(self) -> None:
         self._parents: dict[str, set[str]] = {}
-        self._children: dict[str, set[str]] = {}
 
     @property
     def nodes(self) -> list[str]:
@@ -36,14 +35,12 @@ class MigrationGraph:
     def add_node(self, key: str) -> None:
         """Make ``key`` known; once is enough."""
         self._parents.setdefault(key, set())
-        self._children.setdefault(key, set())
 
     def add_dependency(self, child: str, parent: str) -> None:
         """Say that ``parent`` has to be applied before ``child``; both become known."""
         self.add_node(child)
         self.add_node(parent)
         self._parents[child].add(parent)
-        self._children[parent].add(child)
 
     def parents(self, key: str) -> list[str]:
         """Return the keys that ``key`` itself depends on, sorted."""
@@ -66,7 +63,7 @@ class MigrationGraph:
         try:
             TopologicalSorter(self._parents).prepare()
         except CycleError:
-            reach = {key: set(self._reach(key)) for key in self.nodes}
+            reach = {key: set(self._walk(self.parents(key))) for key in self.nodes}  # with itself if it is in a circle
         else:
             return []
         found: dict[str, list[str]] = {}
@@ -78,11 +75,9 @@ class MigrationGraph:
 
     def leaves(self, app_label: str) -> list[str]:
         """Return the keys of an app that no other of the same app depends on, sorted."""
-        return [
-            key
-            for key in self.nodes
-            if _is_of(key, app_label) and not any(_is_of(child, app_label) for child in self._children[key])
-        ]
+        own = [key for key in self.nodes if key.startswith(f"{app_label}:")]
+        needed = {parent for key in own for parent in self._parents[key]}
+        return [key for key in own if key not in needed]
 
     def _walk(self, keys: list[str]) -> Iterator[str]:
         """Yield ``keys`` and all their ancestors once, parents before children, depth first."""
@@ -96,21 +91,6 @@ class MigrationGraph:
                 seen.add(key)
                 stack.append((key, True))
                 stack.extend((parent, False) for parent in reversed(self.parents(key)) if parent not in seen)
-
-    def _reach(self, key: str) -> Iterator[str]:
-        """Yield what ``key`` depends on, directly or not; itself only if it is in a circle."""
-        seen: set[str] = set()
-        stack = [key]
-        while stack:
-            for parent in self._parents[stack.pop()]:
-                if parent not in seen:
-                    seen.add(parent)
-                    stack.append(parent)
-                    yield parent
-
-
-def _is_of(key: str, app_label: str) -> bool:
-    return key.partition(":")[0] == app_label
 
 
 def find_problems(
