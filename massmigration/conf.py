@@ -19,40 +19,36 @@ def _read(name: str, default: Any) -> Any:
     return getattr(settings, f"MASSMIGRATION_{name}", default)
 
 
+def _refuse(name: str, value: object, rule: str, *, default: str = "") -> ConfigurationError:
+    hint = f" or leave it out (default: {default})" if default else ""
+    return ConfigurationError(f"MASSMIGRATION_{name} is {value!r}, but it has to be {rule}. Correct it{hint}.")
+
+
 def _read_number(name: str, default: float, minimum: float) -> float:
     value = _read(name, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= minimum:
-        raise ConfigurationError(
-            f"MASSMIGRATION_{name} is {value!r}, but it has to be a number of at least {minimum:g}. "
-            f"Correct it or leave it out (default: {default:g})."
-        )
+        raise _refuse(name, value, f"a number of at least {minimum:g}", default=f"{default:g}")
     return value
 
 
 def _read_integer(name: str, default: int, minimum: int) -> int:
     value = _read_number(name, default, minimum)
     if value != int(value):
-        raise ConfigurationError(
-            f"MASSMIGRATION_{name} is {value!r}, but it has to be a whole number. "
-            f"Correct it or leave it out (default: {default})."
-        )
+        raise _refuse(name, value, "a whole number", default=str(default))
     return int(value)
 
 
 def _read_string(name: str, default: str) -> str:
     value = _read(name, default)
     if not isinstance(value, (str, Path)):
-        raise ConfigurationError(f"MASSMIGRATION_{name} is {value!r}, but it has to be a string. Correct it.")
+        raise _refuse(name, value, "a string")
     return str(value)
 
 
 def _read_flag(name: str, *, default: bool) -> bool:
     value = _read(name, default)
     if not isinstance(value, bool):
-        raise ConfigurationError(
-            f"MASSMIGRATION_{name} is {value!r}, but it has to be True or False. "
-            f"Correct it or leave it out (default: {default})."
-        )
+        raise _refuse(name, value, "True or False", default=str(default))
     return value
 
 
@@ -95,9 +91,7 @@ class Conf:
         """Base URL of the site for tasks that are sent as plain HTTP requests; empty for App Engine's own routing."""
         url = _read_string("TASK_URL", "").rstrip("/")
         if url and not url.startswith(("https://", "http://")):
-            raise ConfigurationError(
-                f"MASSMIGRATION_TASK_URL is {url!r}, but it has to be a URL that begins with https://. Correct it."
-            )
+            raise _refuse("TASK_URL", url, "a URL that begins with https://")
         return url
 
     @property
@@ -127,10 +121,7 @@ class Conf:
         if not isinstance(value, dict) or not all(
             isinstance(label, str) and (module is None or isinstance(module, str)) for label, module in value.items()
         ):
-            raise ConfigurationError(
-                f"MASSMIGRATION_MODULES is {value!r}, but it has to be a dictionary from app labels to "
-                "dotted packages (or None). Correct it."
-            )
+            raise _refuse("MODULES", value, "a dictionary from app labels to dotted packages (or None)")
         return value
 
     @property
