@@ -12,6 +12,7 @@ from massmigration.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+    from django.db.models import QuerySet
 
 Dependency = tuple[str, str] | str
 
@@ -226,3 +227,11 @@ class QuerysetMigration(WorkedMigration):
 
     until_empty: ClassVar[bool | None] = None
     """Go over the table again until the queryset is empty; None: if it filters on a field of ``update_fields``."""
+
+    def get_queryset(self, db_alias: str) -> QuerySet[Any]:
+        """Return the rows to migrate, unordered and unsliced.
+
+        Args:
+            db_alias: The database that is migrated: ``Model.objects.using(db_alias)``.
+        """
+        raise NotImplementedError(f"{self.key} has no get_queryset(). Write it.")

@@ -15,14 +15,6 @@ class BatchMigration(QuerysetMigration):
     For what ``.update()`` and ``.delete()`` can do, at the database's own speed.
     """
 
-    def get_queryset(self, db_alias: str) -> QuerySet[Any]:
-        """Return the rows to migrate, unordered and unsliced.
-
-        Args:
-            db_alias: The database that is migrated: ``Model.objects.using(db_alias)``.
-        """
-        raise NotImplementedError(f"{self.key} has no get_queryset(). Write it.")
-
     def operation(self, queryset: QuerySet[Any], db_alias: str) -> None:
         """Migrate one batch.
 

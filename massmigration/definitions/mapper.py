@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from django.db.models import QuerySet
-
 from massmigration.definitions.base import QuerysetMigration
 
 
@@ -25,14 +23,6 @@ class MapperMigration(QuerysetMigration):
 
     write_unchanged: ClassVar[bool] = False
     """Also write objects whose ``update_fields`` did not change."""
-
-    def get_queryset(self, db_alias: str) -> QuerySet[Any]:
-        """Return the rows to migrate, unordered and unsliced.
-
-        Args:
-            db_alias: The database that is migrated: ``Model.objects.using(db_alias)``.
-        """
-        raise NotImplementedError(f"{self.key} has no get_queryset(). Write it.")
 
     def operation(self, obj: Any, db_alias: str) -> None:
         """Migrate one object.

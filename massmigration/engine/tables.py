@@ -12,7 +12,7 @@ from massmigration.exceptions import InvalidDefinition
 
 def get_table(migration: QuerysetMigration, db_alias: str) -> Table:
     """Return the rows that a migration goes through, or raise InvalidDefinition if they cannot be worked."""
-    queryset = migration.get_queryset(db_alias)  # type: ignore[attr-defined]
+    queryset = migration.get_queryset(db_alias)
     work_alias = migration.other_database or db_alias
     if work_alias not in connections:
         raise InvalidDefinition(
