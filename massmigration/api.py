@@ -1,9 +1,9 @@
 """The programmatic interface: everything that the commands and the admin can do.
 
 A key may be a string (``"places:0002_slugs"``), a tuple (``("places", "0002_slugs")``) or a migration. One that has
-neither a file nor a record raises MigrationNotFound. ``user`` is a Django user and ``actor`` a name; they go into the
-audit trail. ``enqueue=False`` leaves the work to the caller.
-``seen=Seen(attempt_uuid, status)`` refuses the action with IllegalMove if the record is no longer so.
+neither a file nor a record raises MigrationNotFound. ``user`` is the Django user who does it, ``actor`` a name and
+``origin`` from where; they go into the audit trail. ``enqueue=False`` launches no backend: the work is left to the
+caller. ``seen=Seen(attempt_uuid, status)`` refuses the action with IllegalMove if the record is no longer so.
 """
 
 from __future__ import annotations
@@ -209,17 +209,12 @@ def accept_failures(
 ) -> Acceptance:
     """Skip objects that failed; when no failure is open any more, a failed run continues.
 
+    The arguments that all actions have are described at the top of this module.
+
     Args:
-        key: The migration.
-        db_alias: The database.
         reason: Why; the event keeps it.
         failures: Failures, their primary keys, or unambiguous prefixes of these; None for all that are open.
         until: Only those that failed no later.
-        user: The Django user who does it.
-        actor: A name, for the event.
-        origin: From where, for the event.
-        enqueue: Whether to launch the backend if the run continues.
-        seen: What the person has seen of the record; another status is refused.
 
     Raises:
         IllegalMove: It is not running, paused or failed.

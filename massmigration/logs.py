@@ -101,15 +101,7 @@ def log_event(
 ) -> None:
     """Log one event of the audit trail; that a run failed is logged as an error only here.
 
-    Args:
-        key: The migration's key.
-        db_alias: The database.
-        action: What was done: a name in ``states.ACTIONS``.
-        detail: One line that says more.
-        origin: Where it was done: ``"command"``, ``"admin"``, ``"api"`` or ``"worker"``.
-        actor: Who did it.
-        cause: What caused it.
-        **values: Further fields.
+    ``action`` is a name in ``states.ACTIONS``, ``detail`` one line that says more, and ``values`` are further fields.
     """
     error, more = cause or Cause()
     detail = _cut(detail)

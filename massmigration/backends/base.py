@@ -140,10 +140,7 @@ def has_queue(migration: BaseMigration) -> bool:
 
 
 def get_backend(migration: BaseMigration) -> BaseBackend:
-    """Return the backend that runs the migration.
-
-    Args:
-        migration: The definition, whose ``backend``, ``queue_name`` and ``backend_params`` override the settings.
+    """Return the backend that runs the migration, whose attributes override the settings.
 
     Raises:
         ConfigurationError: There is no such backend, or its library is missing.

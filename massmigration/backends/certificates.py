@@ -47,11 +47,7 @@ class _Download(NamedTuple):
 class Certificates:
     """The issuer's certificates by key id.
 
-    A token whose key is known never waits for a download that another one needs.
-
-    Args:
-        url: Where they are, as JSON from key id to PEM.
-        clock: Returns seconds that never go back.
+    A token whose key is known never waits for a download that another one needs. At the URL is JSON from key id to PEM.
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -76,7 +72,9 @@ class Certificates:
             has_fresh = now < self._expires_at
             if has_fresh and key_id in self._keys:
                 return self._keys
-            download = self._get_running(now)
+            download = self._download
+            if download is not None and now >= download.started_at + ABANDON_SECONDS:
+                download = None
             is_ours = download is None and now >= self._next_fetch_at
             if is_ours:
                 download = self._start(now)
@@ -88,10 +86,6 @@ class Certificates:
             if is_fresh and (key_id in self._keys or not (self._failures or self._download)):
                 return self._keys
         raise CertificatesUnreachable(f"The certificates cannot be downloaded from {self.url}.")
-
-    def _get_running(self, now: float) -> _Download | None:
-        running = self._download
-        return running if running is not None and now < running.started_at + ABANDON_SECONDS else None
 
     def _start(self, now: float) -> _Download:
         self._download = download = _Download(threading.Event(), now)

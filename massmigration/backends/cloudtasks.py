@@ -114,7 +114,13 @@ class CloudTasksBackend(BaseBackend):
             "body": payloads.dump(task, arguments),
         }
         if conf.task_url:
-            message["http_request"] = request | _address(get_task_path())
+            where: dict[str, Any] = {"url": conf.task_url + get_task_path()}
+            if conf.task_service_account:
+                where["oidc_token"] = {
+                    "service_account_email": conf.task_service_account,
+                    "audience": conf.task_url,
+                }
+            message["http_request"] = request | where
         else:
             where = {"relative_uri": get_task_path(), "app_engine_routing": self._route(task)}
             message["app_engine_http_request"] = request | where
@@ -136,14 +142,6 @@ def _check_settings() -> None:
     for fault in find_missing_settings():
         raise ConfigurationError(fault)
     get_task_path()
-
-
-def _address(path: str) -> dict[str, Any]:
-    where: dict[str, Any] = {"url": conf.task_url + path}
-    if conf.task_service_account:
-        account = {"service_account_email": conf.task_service_account, "audience": conf.task_url}
-        where["oidc_token"] = account
-    return where
 
 
 def get_task_path() -> str:

@@ -138,9 +138,7 @@ def run_task(task: str, arguments: str) -> None:
 
     The queue delivers it again after any exception but ``PermanentTaskFailure``, which must never leave here.
 
-    Args:
-        task: Dotted path, one of ``TASKS``; anything else is logged and dropped.
-        arguments: Its keyword arguments as JSON.
+    A task that is none of ``TASKS`` is logged and dropped.
     """
     if task not in TASKS:
         logger.error("A task asks for %r, which is not a task of massmigration. It was dropped.", task)

@@ -89,16 +89,8 @@ def make_worker_command(key: str, db_alias: str, attempt_uuid: uuid.UUID) -> lis
     Raises:
         BackendUnreachable: There is no interpreter to start it with.
     """
-    return [
-        check_interpreter(),
-        "-m",
-        "django",
-        "massmigrate",
-        *key.split(":"),
-        f"--database={db_alias}",
-        f"--attempt={attempt_uuid}",
-        "--noinput",
-    ]
+    options = [f"--database={db_alias}", f"--attempt={attempt_uuid}", "--noinput"]
+    return [check_interpreter(), "-m", "django", "massmigrate", *key.split(":"), *options]
 
 
 def make_environment() -> dict[str, str]:

@@ -22,15 +22,7 @@ LIKENESS: Final = 0.8
 
 
 class Fault(NamedTuple):
-    """One problem that a check found.
-
-    Attributes:
-        id: ``E001`` for an error, ``W001`` for a warning.
-        app_label: The app it is about.
-        place: The file it is in, or the app's label.
-        text: What is wrong.
-        hint: What to do.
-    """
+    """One problem that a check found, such as the error ``E001``; its place is a file, or the label of an app."""
 
     id: str
     app_label: str

@@ -35,11 +35,7 @@ def parse(reference: object) -> str | None:
 def find(app_label: str, prefix: str, files: Collection[str], records: Collection[str] = ()) -> str:
     """Return the key of an app's only migration whose name is, or begins with, ``prefix``.
 
-    Args:
-        app_label: The app.
-        prefix: The name, or how it begins.
-        files: The keys of all files, dependencies first.
-        records: The keys of records, which may have lost their files.
+    It is looked for among the keys of files, then among those of records, which may have lost their files.
 
     Raises:
         MigrationNotFound: None does.
