@@ -13,6 +13,7 @@ from django.core.management.base import SystemCheckError
 
 from massmigration.checks import check_migrations, check_settings
 from massmigration.conf import SETTING_NAMES
+from massmigration.discovery.loader import get_loader
 from tests.throwaway import Throwaway, simple, throwaway_apps
 
 
@@ -98,12 +99,14 @@ def test_e004_circles(throwaway: Throwaway):
 
 def test_e005_two_files_with_one_number(throwaway: Throwaway):
     throwaway.make_app(
-        "places", {"0001_a.py": simple(), "0001_b.py": simple("places:0001_a"), "0007_c.py": simple("places:0001_b")}
+        "places", {"001_a.py": simple(), "0001_b.py": simple("places:001_a"), "0007_c.py": simple("places:0001_b")}
     )
+    throwaway.make_app("shops", {"0001_b.py": simple()})
     (message,) = find("E005")
-    assert message.msg == "places has 2 mass migrations with number 0001: 0001_a and 0001_b."
+    assert message.msg == "places has 2 mass migrations with number 0001: 0001_b and 001_a."
     assert "the next free number, 0008" in message.hint
     assert message.obj == "places"
+    assert get_loader().get("places:0001_b") and get_loader().get("places:001_a")
 
 
 BAD_VALUES = {

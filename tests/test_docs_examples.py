@@ -49,7 +49,7 @@ from django.core.management import call_command
 
 django.setup()
 from massmigration import api
-from massmigration.discovery.loader import reload_loader
+from massmigration.discovery.loader import clear_loader
 from places.models import AlternateName, City, Country
 
 call_command("makemigrations", "places", name="city_utc_offset", verbosity=0)
@@ -70,7 +70,7 @@ for number, (place, code) in enumerate(json.loads(sys.stdin.read()).items(), sta
     Country.objects.create(code="BR", name="Brazil")
     name = f"{number}_example"
     (folder / f"{name}.py").write_text(code, encoding="utf-8")
-    reload_loader()
+    clear_loader()
     try:
         call_command("massmigrate", "places", name, interactive=False, verbosity=0)
     except SystemExit:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import sys
 import threading
 import traceback
 from typing import Any
@@ -20,7 +19,6 @@ from massmigration.discovery.loader import (
     MigrationLoader,
     clear_loader,
     get_loader,
-    reload_loader,
 )
 from massmigration.exceptions import (
     AmbiguousName,
@@ -32,7 +30,7 @@ from massmigration.exceptions import (
     UnknownDependency,
 )
 from massmigration.overview import get_all_migrations
-from tests.throwaway import Throwaway, simple, throwaway_apps
+from tests.throwaway import Throwaway, reload_loader, simple, throwaway_apps
 
 
 @pytest.fixture
@@ -386,14 +384,6 @@ def test_circles_stop_their_members_and_what_depends_on_them(throwaway: Throwawa
     assert loader.app_keys("places") == ["places:0002_b", "places:0003_c", "places:0001_a", "places:0004_d"]
 
 
-def test_files_of_one_app_that_share_a_number_are_told(throwaway: Throwaway):
-    throwaway.make_app("places", {"0001_b.py": simple(), "001_a.py": simple(), "0002_c.py": simple()})
-    throwaway.make_app("shops", {"0001_b.py": simple()})
-    assert get_loader().duplicate_numbers() == [("places", "0001", ["0001_b", "001_a"])]
-    assert get_loader().get("places:0001_b")
-    assert get_loader().get("places:001_a")
-
-
 def test_app_keys_come_in_the_order_of_running(throwaway: Throwaway):
     throwaway.make_app("places", {"0001_a.py": simple("places:0002_b"), "0002_b.py": simple()})
     assert get_loader().app_keys("places") == ["places:0002_b", "places:0001_a"]
@@ -584,20 +574,6 @@ def test_threads_get_the_same_loader(throwaway: Throwaway):
         thread.join()
     assert len(found) == 5
     assert len(set(map(id, found))) == 1
-
-
-def test_reload_reads_changed_files_again(throwaway: Throwaway):
-    folder = throwaway.make_app("places", {"0001_a.py": "1 / 0", "0002_b.py": simple()}) / "massmigrations"
-    first = get_loader()
-    (folder / "0001_a.py").write_text(simple())
-    (folder / "0002_b.py").unlink()
-    (folder / "0003_c.py").write_text(simple("places:0001_a"))
-    assert get_loader() is first
-    second = reload_loader()
-    assert second is get_loader()
-    assert get_keys(second) == ["places:0001_a", "places:0003_c"]
-    assert second.get("places:0003_c")
-    assert "places.massmigrations.0002_b" not in sys.modules
 
 
 def test_clear_finds_new_files_and_keeps_what_is_imported(throwaway: Throwaway):

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from massmigration import api, executor, recorder, states, tasks, worker
 from massmigration.backends.base import RUN_SHARD, WATCH
-from massmigration.discovery.loader import get_loader, reload_loader
+from massmigration.discovery.loader import get_loader
 from massmigration.engine import leases, versions
 from massmigration.engine.versions import WAITS
 from massmigration.exceptions import VersionReplaced
@@ -18,7 +18,7 @@ from tests.engine.support import AUTHOR
 from tests.faults.queues import ListBackend
 from tests.test_watch import FILE, KEY, deliver, finish, get_ranges, get_waiting, turn_clock
 from tests.testapp.models import City
-from tests.throwaway import throwaway_apps
+from tests.throwaway import reload_loader, throwaway_apps
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
 

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from massmigration.discovery.loader import clear_loader
+from django.apps import apps
+
+from massmigration.discovery.files import get_modules_package
+from massmigration.discovery.loader import MigrationLoader, clear_loader, get_loader
 
 SIMPLE = """\
 from massmigration import SimpleMigration
@@ -79,6 +82,16 @@ def throwaway_apps(root: Path, settings: Any) -> Iterator[Throwaway]:
             del sys.path_importer_cache[path]
         importlib.invalidate_caches()
         clear_loader()
+
+
+def reload_loader() -> MigrationLoader:
+    """Forget what was imported from the folders of all apps, read them again, and return the new loader."""
+    packages = {package for app_config in apps.get_app_configs() if (package := get_modules_package(app_config))}
+    for module in list(sys.modules):
+        if any(module == package or module.startswith(f"{package}.") for package in packages):
+            del sys.modules[module]
+    clear_loader()
+    return get_loader()
 
 
 def _is_below(module: Any, root: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -102,9 +103,14 @@ def _check_cycles(loader: MigrationLoader) -> Iterator[Fault]:
 
 
 def _check_numbers(loader: MigrationLoader) -> Iterator[Fault]:
-    for app_label, number, names in loader.duplicate_numbers():
-        free = max(file.number for file in loader.files.values() if file.app_label == app_label) + 1
-        text = f"{app_label} has {len(names)} mass migrations with number {number}: {join_words(names)}."
+    names: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for file in loader.files.values():
+        names[file.app_label, file.number].append(file.name)
+    for (app_label, number), shared in sorted(names.items()):
+        if len(shared) == 1:
+            continue
+        free = max(other for label, other in names if label == app_label) + 1
+        text = f"{app_label} has {len(shared)} mass migrations with number {number:04d}: {join_words(sorted(shared))}."
         hint = (
             f"Give one of them the next free number, {free:04d}: one that was not run anywhere yet, as runs are "
             "remembered by the file's name. Until then both can be run."

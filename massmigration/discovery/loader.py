@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import importlib
-import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +15,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 from massmigration.definitions.base import BaseMigration
-from massmigration.discovery.files import Folder, MigrationFile, find_folder, find_times, get_modules_package
+from massmigration.discovery.files import Folder, MigrationFile, find_folder, find_times
 from massmigration.discovery.graph import MigrationGraph, find_problems, get_sort_key
 from massmigration.discovery.importer import get_dependencies, get_hash, import_migration, make_again
 from massmigration.discovery.reference import Reference, find, make_not_found, parse
@@ -116,17 +114,6 @@ class MigrationLoader:
             raise self._make_not_found(key)
         return self._hashes.get(key, "")
 
-    def duplicate_numbers(self) -> list[tuple[str, str, list[str]]]:
-        """Return app label, number and names wherever files of one app share a number."""
-        names: dict[tuple[str, int], list[str]] = defaultdict(list)
-        for file in self.files.values():
-            names[file.app_label, file.number].append(file.name)
-        return [
-            (app_label, f"{number:04d}", sorted(shared))
-            for (app_label, number), shared in sorted(names.items())
-            if len(shared) > 1
-        ]
-
     def _read(self, file: MigrationFile) -> None:
         self.files[file.key] = file
         self.graph.add_node(file.key)
@@ -211,18 +198,6 @@ def get_loader() -> MigrationLoader:
         if _cache.loader is None or _cache.is_stale():
             return _cache.read()
         return _cache.loader
-
-
-def reload_loader() -> MigrationLoader:
-    """Forget what was imported from all folders, read them again, and return the new loader."""
-    with _cache.lock:
-        packages = {folder.package for folder in _cache.loader.folders.values()} if _cache.loader else set()
-        packages |= {package for config in apps.get_app_configs() if (package := get_modules_package(config))}
-        for module in list(sys.modules):
-            if any(module == package or module.startswith(f"{package}.") for package in packages):
-                del sys.modules[module]
-        importlib.invalidate_caches()
-        return _cache.read()
 
 
 def clear_loader() -> None:

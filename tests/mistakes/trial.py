@@ -13,7 +13,7 @@ from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import MassMigrationError
 from massmigration.worker import work
 from tests.testapp.models import City
-from tests.throwaway import Throwaway
+from tests.throwaway import Throwaway, reload_loader
 
 CHECK_ERROR: Final = "check error"
 CHECK_WARNING: Final = "check warning"
@@ -69,8 +69,6 @@ class Trial:
 
     def write(self, text: str, name: str = "0001_mistake") -> str:
         """Write a file of the app and have it read; return its key."""
-        from massmigration.discovery.loader import reload_loader
-
         if self._is_installed:
             self._throwaway.write(f"{APP}/massmigrations/{name}.py", text)
         else:
