@@ -12,7 +12,7 @@ from massmigration import api, states
 from tests.conftest import needs_postgres
 from tests.faults import traps
 from tests.faults.support import Site, get_visits, make_cities
-from tests.pgbouncer.conftest import ALIAS
+from tests.faults.pgbouncer.conftest import ALIAS
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "postgres"]),
@@ -24,17 +24,12 @@ KINDS = ("0001_writes_back", "0002_saves_itself", "0003_batches", "0004_custom",
 ROWS = 300
 
 
-@pytest.fixture
-def faulty(settings: Any) -> None:
-    settings.MASSMIGRATION_MODULES = {"testapp": "tests.faults.massmigrations", "adminapp": None}
-
-
 class PooledSite(Site):
     """One migration whose processes come through the pool."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, db_alias=ALIAS, **options)
-        self._environment["DJANGO_SETTINGS_MODULE"] = "tests.pgbouncer.settings"
+        self._environment["DJANGO_SETTINGS_MODULE"] = "tests.faults.pgbouncer.settings"
 
 
 def describe(key: str) -> tuple[str, int | None, set[int]]:
