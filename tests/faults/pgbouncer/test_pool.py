@@ -13,8 +13,8 @@ from django.db import connections
 from massmigration import MapperMigration, worker
 from tests.conftest import needs_postgres
 from tests.engine.support import get_progress, in_threads, make, run, start
-from tests.faults.support import get_visits, make_cities
 from tests.faults.pgbouncer.conftest import ALIAS
+from tests.faults.support import get_visits, make_cities
 from tests.testapp.models import City
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases=["default", "postgres"]), needs_postgres]

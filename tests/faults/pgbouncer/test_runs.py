@@ -11,8 +11,8 @@ import pytest
 from massmigration import api, states
 from tests.conftest import needs_postgres
 from tests.faults import traps
-from tests.faults.support import Site, get_visits, make_cities
 from tests.faults.pgbouncer.conftest import ALIAS
+from tests.faults.support import Site, get_visits, make_cities
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "postgres"]),
