@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -122,26 +122,30 @@ LOOKS: dict[str, Callable[[Client], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", LOOKS)
-def test_many_failures_and_shards_take_as_many_queries_as_few(operator: Client, name: str) -> None:
-    LOOKS[name](operator)  # permissions and content types are remembered
+def count_each(operator: Client, names: Iterable[str]) -> dict[str, int]:
+    """Return how many queries each look takes, once permissions and content types are remembered."""
+    for name in names:
+        LOOKS[name](operator)
+    return {name: count(lambda name=name: LOOKS[name](operator)) for name in names}
+
+
+def test_many_failures_and_shards_take_as_many_queries_as_few(operator: Client) -> None:
     fill(60)  # more than one page of them
-    few = count(lambda: LOOKS[name](operator))
+    few = count_each(operator, LOOKS)
     fill(600)
-    assert count(lambda: LOOKS[name](operator)) == few
-    assert few < 30
+    assert count_each(operator, LOOKS) == few
+    assert max(few.values()) < 30
 
 
-@pytest.mark.parametrize("name", ["manage", "manage rows", "showmassmigrations", "json", "changelist"])
-def test_many_migrations_take_as_many_queries_as_few(operator: Client, name: str) -> None:
+def test_many_migrations_take_as_many_queries_as_few(operator: Client) -> None:
+    names = ["manage", "manage rows", "showmassmigrations", "json", "changelist"]
     for each in range(2):
         fill(1, key=f"gone:{each:04d}_lost", status=states.APPLIED)
-    LOOKS[name](operator)
-    few = count(lambda: LOOKS[name](operator))
+    few = count_each(operator, names)
     for each in range(2, 60):
         fill(1, key=f"gone:{each:04d}_lost", status=states.APPLIED)
-    assert count(lambda: LOOKS[name](operator)) == few
-    assert few < 30
+    assert count_each(operator, names) == few
+    assert max(few.values()) < 30
 
 
 @pytest.fixture
@@ -157,11 +161,14 @@ def tracebacks_read(django_db_blocker) -> Iterator[Callable[[], int]]:
         yield lambda: sum('"massmigration_failure"."traceback"' in sql and "LIMIT" not in sql for sql in statements)
 
 
-@pytest.mark.parametrize("name", [name for name in LOOKS if name != "failures with tracebacks"])
-def test_tracebacks_are_read_for_what_is_shown_only(operator: Client, name: str, tracebacks_read) -> None:
+def test_tracebacks_are_read_for_what_is_shown_only(operator: Client, tracebacks_read) -> None:
     fill(60)
-    LOOKS[name](operator)
-    assert tracebacks_read() == 0
+    read = {}
+    for name, look in LOOKS.items():
+        before = tracebacks_read()
+        look(operator)
+        read[name] = tracebacks_read() - before
+    assert set(read.values()) == {0}, read
 
 
 def test_pages_say_how_many_there_are(operator: Client) -> None:
@@ -193,7 +200,7 @@ def test_all_are_listed_with_few_in_memory(capsys: pytest.CaptureFixture[str]) -
     assert len(ids) == 150
 
 
-@pytest.mark.parametrize("number", [10, 2_500])
+@pytest.mark.parametrize("number", [10, 1_000])
 def test_accept_takes_as_many_statements_for_many(db_alias: str, number: int) -> None:
     put_into(states.NOT_RUN)
     attempt_uuid = fill(number, db_alias=db_alias)
