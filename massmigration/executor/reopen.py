@@ -6,8 +6,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from django.db.models import Q
-
 from massmigration import recorder, states
 from massmigration.databases.registry import get_database
 from massmigration.databases.transactions import run_write
@@ -30,7 +28,7 @@ def open_failed(
     """
     assert record.attempt_uuid is not None
     if get_database(db_alias).write_limit is not None:
-        _open_part(migration, shards, _get_open(record.attempt_uuid, db_alias), db_alias)
+        _open_part(migration, shards, recorder.get_failures(record.attempt_uuid, db_alias, OPEN), db_alias)
     else:
         _open_all(migration, record.attempt_uuid, shards, db_alias)
     if get_kind(migration).is_launched:
@@ -55,7 +53,7 @@ def open_in_parts(migration: BaseMigration, db_alias: str) -> None:
         record = recorder.get_record(migration.key, db_alias)
         if record is None or record.attempt_uuid is None or record.status != states.FAILED:
             return False
-        failures = _get_open(record.attempt_uuid, db_alias)
+        failures = recorder.get_failures(record.attempt_uuid, db_alias, OPEN)
         if len(failures) <= part_size:
             return False
         shards = recorder.get_shards(record.attempt_uuid, db_alias)
@@ -64,10 +62,6 @@ def open_in_parts(migration: BaseMigration, db_alias: str) -> None:
 
     while run_write(db_alias, open_part):
         pass
-
-
-def _get_open(attempt_uuid: uuid.UUID, db_alias: str) -> list[MigrationFailure]:
-    return recorder.get_failures(attempt_uuid, db_alias, OPEN)
 
 
 def _open_all(
@@ -91,15 +85,10 @@ def _open_part(
 
 
 def _read_skipped(attempt_uuid: uuid.UUID, db_alias: str) -> Iterator[tuple[str, str]]:
-    """Yield shard and object of each open failure whose object was skipped, a page at a time, sorted by shard."""
+    """Yield shard and object of each open failure whose object was skipped, sorted by shard, with few in memory."""
     rows = select_failures(attempt_uuid, db_alias, OPEN).filter(is_passed=True, object_key__isnull=False)
-    rows = rows.order_by("shard_id", "pk")
-    page = list(rows.values_list("shard_id", "pk", "object_key")[:PAGE])
-    while page:
-        yield from ((shard_id, str(object_key)) for shard_id, _, object_key in page)
-        last_shard, last_pk, _ = page[-1]
-        rest = rows.filter(Q(shard_id=last_shard, pk__gt=last_pk) | Q(shard_id__gt=last_shard))
-        page = list(rest.values_list("shard_id", "pk", "object_key")[:PAGE]) if len(page) == PAGE else []
+    pairs = rows.order_by("shard_id", "pk").values_list("shard_id", "object_key")
+    return ((shard_id, str(object_key)) for shard_id, object_key in pairs.iterator(chunk_size=PAGE))
 
 
 def _list_keys(
