@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -18,7 +20,7 @@ from massmigration.engine.fitting import check_fits
 from massmigration.engine.kinds import get_kind
 from massmigration.exceptions import AcceptRefused
 from massmigration.executor.launch import launch_after_commit
-from massmigration.executor.moves import get_legal, get_moved
+from massmigration.executor.moves import Move
 from massmigration.executor.naming import find_failures
 from massmigration.models import MigrationFailure, MigrationRecord, MigrationShard
 from massmigration.recorder import Author, FailureFilter, Seen
@@ -78,7 +80,8 @@ def accept(
         BackendUnreachable: The backend did not take it; the record is FAILED and can be retried.
     """
     check_database(migration, db_alias)
-    record = get_legal(migration.key, db_alias, "accept", None)
+    move = Move("accept", migration.key, db_alias, author)
+    record = move.read_legal()
     if not reason.strip():
         raise AcceptRefused(
             f"Failures of {migration.key} are accepted for a reason only, which the events keep. Give one.",
@@ -90,7 +93,7 @@ def accept(
         check_fits(migration, db_alias, attempt)
     ids = None if failure_ids is None else find_failures(record, failure_ids, db_alias)
     wanted = ACCEPTABLE._replace(ids=ids, until=until)
-    accept_part = _Part(migration, db_alias, author, reason.strip(), record, wanted, seen, enqueue=enqueue)
+    accept_part = _Part(migration, db_alias, author, reason.strip(), record.attempt_uuid, wanted, seen, enqueue)
     accepted_count = 0
     while True:
         done = run_write(db_alias, accept_part)
@@ -103,7 +106,7 @@ def accept(
         make_finish_if_due(migration, db_alias, record.attempt_uuid)
         if enqueue:
             launch_after_commit(migration, db_alias, record.attempt_uuid, author)
-    return Acceptance(get_moved(migration.key, db_alias, "accept"), accepted_count, done.open_count, done.goes_on)
+    return Acceptance(move.read_moved(), accepted_count, done.open_count, done.goes_on)
 
 
 class _Done(NamedTuple):
@@ -113,23 +116,18 @@ class _Done(NamedTuple):
     goes_on: bool
 
 
+@dataclass
 class _Part:
     """Accepts as many failures as one transaction can write, together with the event that says so."""
 
-    def __init__(
-        self,
-        migration: BaseMigration,
-        db_alias: str,
-        author: Author,
-        reason: str,
-        record: MigrationRecord,
-        wanted: FailureFilter,
-        seen: Seen | None,
-        *,
-        enqueue: bool,
-    ) -> None:
-        self.migration, self.db_alias, self.author, self.reason = migration, db_alias, author, reason
-        self.attempt_uuid, self.wanted, self.seen, self.enqueue = record.attempt_uuid, wanted, seen, enqueue
+    migration: BaseMigration
+    db_alias: str
+    author: Author
+    reason: str
+    attempt_uuid: uuid.UUID | None
+    wanted: FailureFilter
+    seen: Seen | None
+    enqueue: bool
 
     def __call__(self) -> _Done:
         """Read all that is needed first: not every database finds what was written in the same transaction."""
@@ -141,33 +139,24 @@ class _Part:
         recorder.check_seen(record, self.seen, key, self.db_alias, "accept")
         shards = recorder.get_shards(self.attempt_uuid, self.db_alias)
         limit = get_database(self.db_alias).write_limit
-        if limit is not None:
-            return self._accept_part(record, shards, limit // 2)  # with each failure a shard may be written as well
-        chosen = select_failures(self.attempt_uuid, self.db_alias, self.wanted)
-        passed = self._pass_by(list(chosen.filter(is_passed=False).defer("traceback")), shards)
-        count = recorder.close_selected(self.attempt_uuid, self.db_alias, MigrationFailure.ACCEPTED, self.wanted)
-        open_count = recorder.count_open_failures(self.attempt_uuid, self.db_alias)
+        if limit is None:
+            chosen = select_failures(self.attempt_uuid, self.db_alias, self.wanted)
+            passed = self._pass_by(list(chosen.filter(is_passed=False).defer("traceback")), shards)
+            count = recorder.close_selected(self.attempt_uuid, self.db_alias, MigrationFailure.ACCEPTED, self.wanted)
+            open_count, is_last = recorder.count_open_failures(self.attempt_uuid, self.db_alias), True
+        else:
+            opened = get_failures(self.attempt_uuid, self.db_alias, OPEN)
+            meant = [failure for failure in opened if self.wanted.matches(failure)]
+            part = meant[: limit // 2]  # with each failure a shard may be written as well
+            passed = self._pass_by(part, shards)
+            count = recorder.close_failures(part, self.db_alias, MigrationFailure.ACCEPTED)
+            open_count, is_last = len(opened) - len(part), len(part) == len(meant)
         goes_on = open_count == 0 and _is_settled(record, bool(count), shards, passed)
-        self._end(count, shards, passed, goes_on=goes_on)
-        return _Done(count, open_count, True, goes_on)
-
-    def _accept_part(self, record: MigrationRecord, shards: Sequence[MigrationShard], limit: int) -> _Done:
-        opened = get_failures(self.attempt_uuid, self.db_alias, OPEN)
-        chosen = [failure for failure in opened if self.wanted.matches(failure)]
-        part = chosen[:limit]
-        passed = self._pass_by(part, shards)
-        open_count = len(opened) - len(part)
-        goes_on = open_count == 0 and _is_settled(record, bool(part), shards, passed)
-        self._end(
-            recorder.close_failures(part, self.db_alias, MigrationFailure.ACCEPTED), shards, passed, goes_on=goes_on
-        )
-        return _Done(len(part), open_count, len(part) == len(chosen), goes_on)
-
-    def _end(self, count: int, shards: Sequence[MigrationShard], passed: set[str], *, goes_on: bool) -> None:
         if count:
             self._record_event(count)
         if goes_on:
             self._proceed([shard for shard in shards if shard.pk not in passed])
+        return _Done(count, open_count, is_last, goes_on)
 
     def _pass_by(self, failures: Sequence[MigrationFailure], shards: Sequence[MigrationShard]) -> set[str]:
         """Move the cursors past the objects that stopped the run, and return the shards' keys."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any, NamedTuple
 
-from massmigration import recorder, states
+from massmigration import recorder
 from massmigration.backends.base import get_backend
 from massmigration.databases.aliases import check_database
 from massmigration.databases.transactions import run_write
@@ -15,7 +15,7 @@ from massmigration.engine.finish import make_finish_if_due
 from massmigration.engine.fitting import check_fits
 from massmigration.engine.leases import is_live
 from massmigration.executor.launch import launch_after_commit
-from massmigration.executor.moves import get_expected, get_legal, get_moved, move_or_refuse
+from massmigration.executor.moves import Move
 from massmigration.executor.readiness import check_definition
 from massmigration.executor.reopen import open_failed, open_in_parts
 from massmigration.models import MigrationRecord
@@ -58,9 +58,10 @@ def recover(
     migration: BaseMigration, db_alias: str, author: Author, *, enqueue: bool = True, seen: Seen | None = None
 ) -> MigrationRecord:
     """Hand shards whose worker is gone to a new one; does nothing while all of them are worked on."""
-    record = get_legal(migration.key, db_alias, "recover", seen)
+    move = Move("recover", migration.key, db_alias, author, seen)
+    record = move.read_legal()
     if record.attempt_uuid is None:
-        raise recorder.refuse(migration.key, db_alias, "recover", record.status)
+        raise move.refuse(record)
     attempt_uuid = record.attempt_uuid
     if any(is_live(shard) for shard in recorder.get_shards(attempt_uuid, db_alias)):
         recovered = run_write(db_alias, lambda: recorder.free_shards(attempt_uuid, db_alias, only_expired=True))
@@ -77,6 +78,7 @@ def _go_on(
         get_backend(migration).check_launch(db_alias, origin=author.origin)
     if not way.is_repair:
         check_definition(migration, db_alias)
+    move = Move(way.action, migration.key, db_alias, author, seen)
     attempts: list[uuid.UUID] = []
 
     def write(record: MigrationRecord) -> None:
@@ -95,23 +97,15 @@ def _go_on(
         )
         versions.adopt(record.attempt_uuid, db_alias, author)
 
-    _check_fits(migration, db_alias, way.action, seen)
+    attempt = recorder.get_attempt(move.read_legal().attempt_uuid, db_alias)
+    if attempt is not None:
+        check_fits(migration, db_alias, attempt)
     if way.opens_failed:
         open_in_parts(migration, db_alias)
     fields: dict[str, Any] = {} if way.is_repair else {"reason": "", "error": ""}
-    move_or_refuse(migration.key, db_alias, way.action, author, also=write, seen=seen, **fields)
+    move.make(also=write, **fields)
     if attempts:
         make_finish_if_due(migration, db_alias, attempts[-1])
         if enqueue:
             launch_after_commit(migration, db_alias, attempts[-1], author, may_fail=not way.is_repair)
-    return get_moved(migration.key, db_alias, way.action)
-
-
-def _check_fits(migration: BaseMigration, db_alias: str, action: str, seen: Seen | None) -> None:
-    """Raise InvalidDefinition if the attempt was planned for something else than the definition is now."""
-    record = get_expected(migration.key, db_alias, action, seen)
-    if record is None or not states.is_legal(action, record.status):
-        return  # the move itself is refused
-    attempt = recorder.get_attempt(record.attempt_uuid, db_alias)
-    if attempt is not None:
-        check_fits(migration, db_alias, attempt)
+    return move.read_moved()

@@ -8,7 +8,7 @@ from massmigration import logs, recorder, states
 from massmigration.databases.redaction import describe
 from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration, launching_attempt
-from massmigration.executor.moves import move_or_refuse
+from massmigration.executor.moves import Move
 from massmigration.executor.readiness import check_dependencies
 from massmigration.models import MigrationRecord
 from massmigration.recorder import Author
@@ -31,29 +31,16 @@ class RecordLifecycle:
             if record.attempt_uuid is not None:
                 recorder.update_attempt(record.attempt_uuid, db_alias, finished_at=timezone.now())
 
-        move_or_refuse(
-            migration.key,
-            db_alias,
-            "finish",
-            _get_launch_author(migration),
-            also=keep,
-            of_attempt=launching_attempt.get(),
-        )
+        move = Move("finish", migration.key, db_alias, _get_launch_author(migration))
+        move.make(also=keep, of_attempt=launching_attempt.get())
 
     def mark_as_errored(self, migration: BaseMigration, db_alias: str, error: BaseException | str) -> None:
         """Move the record to FAILED and keep the error."""
         sentence = error if isinstance(error, str) else describe(error)
-        move_or_refuse(
-            migration.key,
-            db_alias,
-            "fail",
-            _get_launch_author(migration),
-            of_attempt=launching_attempt.get(),
-            detail=sentence,
-            error=sentence,
-            reason=states.OPERATION_ERROR,
-            cause=None if isinstance(error, str) else logs.Cause(error),
-        )
+        cause = None if isinstance(error, str) else logs.Cause(error)
+        attempt_uuid, reason = launching_attempt.get(), states.OPERATION_ERROR
+        move = Move("fail", migration.key, db_alias, _get_launch_author(migration))
+        move.make(of_attempt=attempt_uuid, detail=sentence, cause=cause, error=sentence, reason=reason)
 
     def check_dependencies(self, migration: BaseMigration, db_alias: str) -> None:
         """Raise DependencyNotApplied if something is missing."""

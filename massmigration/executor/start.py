@@ -10,7 +10,7 @@ from massmigration.definitions.base import BaseMigration
 from massmigration.engine import versions
 from massmigration.engine.methods import call
 from massmigration.executor.launch import launch_after_commit
-from massmigration.executor.moves import get_expected, get_moved, insert_or_move
+from massmigration.executor.moves import Move
 from massmigration.executor.readiness import check_declarations, check_definition, check_dependencies
 from massmigration.models import MigrationAttempt, MigrationRecord
 from massmigration.recorder import Author, Seen
@@ -48,10 +48,10 @@ def start(
     """
     check_declarations(migration)
     check_database(migration, db_alias)
-    record = get_expected(migration.key, db_alias, action, seen)
-    status = record.status if record is not None else states.NOT_RUN
-    if not states.is_legal(action, status):
-        raise recorder.refuse(migration.key, db_alias, action, status)
+    move = Move(action, migration.key, db_alias, author, seen)
+    record = move.read()
+    if not states.is_legal(action, states.NOT_RUN if record is None else record.status):
+        raise move.refuse(record)
     check_dependencies(migration, db_alias)
     backend = get_backend(migration)
     if enqueue:
@@ -66,18 +66,7 @@ def start(
     )
 
     def write() -> None:
-        insert_or_move(
-            record,
-            migration.key,
-            db_alias,
-            action,
-            author,
-            seen=seen,
-            reason="",
-            error="",
-            faked=False,
-            attempt_uuid=attempt.uuid,
-        )
+        move.make_or_insert(record, reason="", error="", faked=False, attempt_uuid=attempt.uuid)
         if record is not None:
             recorder.delete_shards(record.attempt_uuid, db_alias)
         recorder.add_attempt(attempt, db_alias)
@@ -85,7 +74,7 @@ def start(
     run_write(db_alias, write)
     if enqueue:
         launch_after_commit(migration, db_alias, attempt.uuid, author)
-    return get_moved(migration.key, db_alias, action)
+    return move.read_moved()
 
 
 def restart(

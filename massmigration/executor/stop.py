@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from massmigration import recorder
 from massmigration.databases.registry import get_database
-from massmigration.executor.moves import get_moved, move_or_refuse
+from massmigration.executor.moves import Move
 from massmigration.models import MigrationRecord
 from massmigration.recorder import Author, Seen
 
 
 def pause(key: str, db_alias: str, author: Author, *, seen: Seen | None = None) -> MigrationRecord:
     """Have workers stop after their current batch; returns at once."""
-    move_or_refuse(key, db_alias, "pause", author, seen=seen)
-    return get_moved(key, db_alias, "pause")
+    move = Move("pause", key, db_alias, author, seen)
+    move.make()
+    return move.read_moved()
 
 
 def cancel(key: str, db_alias: str, author: Author, *, seen: Seen | None = None) -> MigrationRecord:
@@ -26,5 +27,6 @@ def cancel(key: str, db_alias: str, author: Author, *, seen: Seen | None = None)
             known = None if get_database(db_alias).can_read_own_writes else shards
             recorder.keep_totals(record.attempt_uuid, db_alias, shards=known)
 
-    move_or_refuse(key, db_alias, "cancel", author, also=write, seen=seen)
-    return get_moved(key, db_alias, "cancel")
+    move = Move("cancel", key, db_alias, author, seen)
+    move.make(also=write)
+    return move.read_moved()
