@@ -26,8 +26,8 @@ from massmigration.engine.batch import REVISITS
 from massmigration.engine.pacing import LARGEST_SIZE
 from massmigration.engine.passes import MAX_PASSES
 from massmigration.engine.progress import Progress, ShardProgress
-from massmigration.engine.querysets import _REFUSALS
 from massmigration.engine.sharding import ROWS_PER_SHARD
+from massmigration.engine.tables import _REFUSALS
 from massmigration.exceptions import MassMigrationError
 from tests import markdown
 from tests.markdown import ROOT, find_pages, read

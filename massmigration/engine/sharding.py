@@ -10,12 +10,12 @@ from django.db import IntegrityError
 from massmigration import recorder
 from massmigration.conf import conf
 from massmigration.databases.counting import Count
-from massmigration.databases.ranges import KeyRange
 from massmigration.databases.tables import Table
 from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import QuerysetMigration
 from massmigration.engine.growth import learn_end
 from massmigration.engine.leases import is_live
+from massmigration.engine.tables import get_rest
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationShard
 from massmigration.recorder import Part
@@ -60,7 +60,7 @@ def split_largest(table: Table, shards: Sequence[MigrationShard]) -> MigrationSh
         shard for shard in shards if shard.kind == MigrationShard.RANGE and shard.payload is None and is_live(shard)
     ]
     candidates.sort(key=lambda shard: shard.processed)  # some databases look at the first few only
-    rests = [_get_rest(table, shard) for shard in candidates]
+    rests = [get_rest(table, shard) for shard in candidates]
     found = table.database.find_middle(table.queryset, rests, ROWS_PER_SHARD)
     if found is None:
         return None
@@ -75,11 +75,3 @@ def split_largest(table: Table, shards: Sequence[MigrationShard]) -> MigrationSh
         return run_write(db_alias, lambda: recorder.ShardMaker(db_alias).split_shard(shard, cut_at, number))
     except IntegrityError:  # another idle worker took this number a moment ago
         return None
-
-
-def _get_rest(table: Table, shard: MigrationShard) -> KeyRange:
-    after = shard.cursor if shard.cursor is not None else shard.lower
-    return KeyRange(
-        None if after is None else table.codec.decode(after),
-        None if shard.upper is None else table.codec.decode(shard.upper),
-    )

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from massmigration import BatchMigration, MapperMigration, executor, recorder
 from massmigration.engine.pacing import LARGEST_WINDOW
-from massmigration.engine.querysets import filters_on
+from massmigration.engine.tables import filters_on
 from massmigration.exceptions import ConfigurationError, InvalidDefinition
 from tests.engine.support import AUTHOR, make, run, work
 from tests.testapp.models import Child, City, Profile, SparseInt, Tag

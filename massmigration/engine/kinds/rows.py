@@ -19,7 +19,7 @@ from massmigration.engine.kinds.processor import Batch, Processor, Written
 from massmigration.engine.methods import call
 from massmigration.engine.pacing import LARGEST_SIZE, Pacer
 from massmigration.engine.snapshots import Snapshot, prepare_related
-from massmigration.engine.tables import get_table, is_until_empty
+from massmigration.engine.tables import decode_range, get_rest, get_table, is_until_empty
 from massmigration.exceptions import RetryLater
 from massmigration.models import MigrationShard
 
@@ -73,15 +73,11 @@ class QuerysetProcessor(Processor):
         return Batch([], None, str) if upto is None else self._fetch_between(after, upto, pacer, limit)
 
     def settle(self, shard: MigrationShard, ahead: RowsAhead) -> Extension:
-        """Return how the last range continues, or raise FinishRefused; arguments as ``growth.settle``."""
+        """Return how the last range continues, or raise FinishRefused."""
         return settle(self.table, shard, ahead)
 
     def _fetch_between(self, after: str | None, upto: str | None, pacer: Pacer, limit: int) -> Batch:
-        codec, started_at = self.table.codec, time.monotonic()
-        keys = KeyRange(
-            None if after is None else codec.decode(after),
-            None if upto is None else codec.decode(upto),
-        )
+        started_at, keys = time.monotonic(), decode_range(self.table, after, upto)
         has_windows, counts = self.table.has_windows, self._locks and self.table.locks_ranges
         while True:
             began_at = time.monotonic()
@@ -97,31 +93,22 @@ class QuerysetProcessor(Processor):
                 break
             keys = KeyRange(end if not reading.is_full else reading.last, keys.upto)
         last = reading.last if reading.is_full or end is None else end
-        cursor = None if last is None else codec.encode(last)
-        return self._make_batch(reading.rows, cursor)
+        return self._make_batch(reading.rows, None if last is None else self.table.codec.encode(last))
 
     def peek(self, shard: MigrationShard, pacer: Pacer) -> Batch:
         """Find the key of the next matching row, and read nothing else of it."""
-        codec = self.table.codec
         if shard.payload is not None:
             number, listed = json.loads(shard.cursor or "0"), shard.payload["keys"]
             return Batch(listed[number : number + 1], json.dumps(number + 1), lambda index: str(listed[number]))
-        after = shard.cursor if shard.cursor is not None else shard.lower
-        keys = KeyRange(
-            None if after is None else codec.decode(after), None if shard.upper is None else codec.decode(shard.upper)
-        )
+        keys = get_rest(self.table, shard)
         while True:
             end = self.table.find_window_end(keys, pacer.window) if self.table.has_windows else None
             reading = self.table.read_keys(keys if end is None else KeyRange(keys.after, end), 1, lock=False)
-            if reading.rows:
-                return self._make_nameplate(reading.rows[0])
-            if end is None:
-                return Batch([], None, json.dumps)
+            if reading.rows or end is None:
+                break
             keys = KeyRange(end, keys.upto)
-
-    def _make_nameplate(self, key: Any) -> Batch:
-        encoded = self.table.codec.encode(key)
-        return Batch([key], encoded, lambda index: encoded)
+        encoded = [self.table.codec.encode(key) for key in reading.rows]
+        return Batch(reading.rows, encoded[0] if encoded else None, lambda index: encoded[index])
 
     def _fetch_listed(self, shard: MigrationShard, listed: list[str]) -> Batch:
         number = 0 if shard.cursor is None else json.loads(shard.cursor)
