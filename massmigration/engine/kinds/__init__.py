@@ -7,9 +7,8 @@ from typing import Final
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine.kinds.base import Kind
 from massmigration.engine.kinds.custom import CustomKind
-from massmigration.engine.kinds.launch import LaunchKind
 from massmigration.engine.kinds.querysets import BatchKind, MapperKind
-from massmigration.engine.kinds.simple import SimpleKind
+from massmigration.engine.kinds.simple import LaunchKind, SimpleKind
 
 KINDS: Final[tuple[type[Kind], ...]] = (LaunchKind, SimpleKind, MapperKind, BatchKind, CustomKind)
 """The first is the kind of every definition that is of no other one."""

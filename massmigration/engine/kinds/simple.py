@@ -1,12 +1,13 @@
-"""The kind that is one call of ``operation()``, in one transaction."""
+"""The kinds that are one call: of ``operation()`` in one transaction, or of ``launch()``, which does all the work."""
 
 from __future__ import annotations
 
 import json
 
 from massmigration.databases.counting import Count
+from massmigration.definitions.base import BaseMigration
 from massmigration.definitions.simple import SimpleMigration
-from massmigration.engine.kinds.base import WORKED_METHODS, Kind
+from massmigration.engine.kinds.base import COMMON_METHODS, WORKED_METHODS, Kind
 from massmigration.engine.kinds.processor import Batch, Processor
 from massmigration.engine.methods import Method, call
 from massmigration.engine.pacing import Pacer
@@ -18,9 +19,7 @@ from massmigration.recorder import Part
 class SimpleProcessor(Processor):
     """One call, one transaction, one object: the whole operation."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.isolates = False
+    isolates = False
 
     def limit_writing(self) -> None:
         """Make the single call without a gap after it."""
@@ -49,3 +48,13 @@ class SimpleKind(Kind):
     def plan(self, db_alias: str) -> Plan:
         """Return the single part."""
         return Plan([Part(total=1)], Count(1, is_estimate=False))
+
+
+class LaunchKind(Kind):
+    """One call of ``launch()``, in the shard that plans."""
+
+    definition = BaseMigration
+    methods = COMMON_METHODS
+    is_launched = True
+    has_objects = False
+    plans_in = "in launch()"
