@@ -73,17 +73,10 @@ RULES: Final[Mapping[str, Rule]] = {
         "a class of exceptions, or a tuple of such classes",
     ),
     "update_fields": Rule(is_list_of(_is_name), 'a list of names of fields, such as ["slug"]'),
-    "backend": _NAME,
-    "queue_name": _NAME,
-    "other_database": _NAME,
+    **dict.fromkeys(("backend", "queue_name", "other_database"), _NAME),
     "backend_params": Rule(lambda value: isinstance(value, Mapping), "a dictionary"),
     "operator_notes": Rule(lambda value: isinstance(value, str | Promise), "a string"),
-    "serial": _FLAG,
-    "destructive": _FLAG,
-    "atomic": _FLAG,
-    "bounded": _FLAG,
-    "lock_rows": _FLAG,
-    "write_unchanged": _FLAG,
+    **dict.fromkeys(("serial", "destructive", "atomic", "bounded", "lock_rows", "write_unchanged"), _FLAG),
     "until_empty": Rule(lambda value: value is None or isinstance(value, bool), "True, False or None"),
 }
 """Per attribute what it may be. ``dependencies`` is missing: with a wrong one the file cannot even be loaded."""
@@ -92,10 +85,7 @@ RULES: Final[Mapping[str, Rule]] = {
 def find_attribute_faults(migration: BaseMigration) -> Iterator[tuple[str, str]]:
     """Yield the name of each attribute that cannot work, and a sentence."""
     for name, rule in RULES.items():
-        if not hasattr(migration, name):
-            continue
-        value = getattr(migration, name)
-        if not rule.is_met(value):
+        if hasattr(migration, name) and not rule.is_met(value := getattr(migration, name)):
             yield name, f"{name} of {migration.key} is {value!r}, but it has to be {rule.wanted}. Correct it."
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -17,14 +17,6 @@ class Method(NamedTuple):
     name: str
     arguments: tuple[tuple[str, ...], ...]
     may_yield: bool = False
-
-
-def find_method_faults(migration: BaseMigration, methods: Sequence[Method]) -> Iterator[str]:
-    """Yield a sentence for each method that cannot do its work."""
-    for method in methods:
-        fault = _find_fault(getattr(migration, method.name, None), method)
-        if fault:
-            yield f"{method.name}() of {migration.key} {fault}"
 
 
 def check_result(result: object, name: str, migration: BaseMigration) -> None:
@@ -70,7 +62,8 @@ def check_total(total: Any, migration: BaseMigration) -> int | None:
     )
 
 
-def _find_fault(function: Any, method: Method) -> str:
+def find_fault(function: Any, method: Method) -> str:
+    """Return what is wrong with a method so that it cannot do its work, and how to write it; empty if it can."""
     shown = " or ".join(f"def {method.name}({', '.join(('self', *row))})" for row in method.arguments)
     if not callable(function):
         return f"is {function!r}, but it has to be a method. Write it as {shown}, or leave it out."

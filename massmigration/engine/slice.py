@@ -17,7 +17,6 @@ from massmigration.databases.registry import get_database, is_transient
 from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration, make_own
 from massmigration.engine.accepted import stays_accepted
-from massmigration.engine.attributes import check_attributes
 from massmigration.engine.batch import BatchRunner
 from massmigration.engine.breaker import Breaker
 from massmigration.engine.finish import run_finish
@@ -109,16 +108,13 @@ class Slice:
         try:
             check_takeovers(self.shard, self.migration)
             self.migration = make_own(self.migration)
-            check_attributes(self.migration)  # also here, because a deploy may have changed them
-            get_kind(self.migration).check_methods()
+            get_kind(self.migration).check_declarations()  # also here, because a deploy may have changed them
             with Heartbeat(self.shard, self.db_alias, self._has_hung):
-                if self.shard.kind == MigrationShard.PLAN:
-                    run_plan(self.shard, self.migration, self.db_alias, self.author)
-                    return DONE, {}
-                if self.shard.kind == MigrationShard.FINISH:
-                    run_finish(self.shard, self.migration, self.db_alias, self.author)
-                    return DONE, {}
-                return self._run_range(), {}
+                if self.shard.kind == MigrationShard.RANGE:
+                    return self._run_range(), {}
+                run = run_plan if self.shard.kind == MigrationShard.PLAN else run_finish
+                run(self.shard, self.migration, self.db_alias, self.author)
+                return DONE, {}
         except (FenceLost, Stopped) as lost:
             release(self.shard, self.db_alias)  # if it is still ours, because the record was paused
             return LOST, {"detail": str(lost)}
@@ -171,7 +167,7 @@ class Slice:
                 has_more = True
             self._on_batch()
             if not has_more:
-                self._end()
+                run_write(self.db_alias, lambda: self._recorder.finish_shard(self.shard))
                 return DONE
             if time.monotonic() > deadline:
                 release(self.shard, self.db_alias)
@@ -208,12 +204,6 @@ class Slice:
     def _is_over(self, standing: record_cache.Standing) -> bool:
         return standing.status not in states.ACTIVE or standing.attempt_uuid != self.shard.attempt_uuid
 
-    def _end(self) -> None:
-        run_write(self.db_alias, lambda: self._recorder.finish_shard(self.shard))
-
-    def _count_open(self) -> int:
-        return recorder.count_open_failures(self.shard.attempt_uuid, self.db_alias)
-
     def _fail(self, reason: str, sentence: str, error: BaseException, failure: MigrationFailure | None = None) -> str:
         about = get_fields(self.shard, self.db_alias, "fail", object_key=failure.object_key if failure else None)
 
@@ -224,7 +214,7 @@ class Slice:
             of_attempt, cause = self.shard.attempt_uuid, logs.Cause(error, about["json_fields"])
             if not recorder.fail(self.shard.key, self.db_alias, self.author, of_attempt, sentence, reason, cause):
                 raise Stopped(f"{self.shard.key} was stopped before it failed.")
-            if reason == states.FAILURES_OPEN and not self._count_open():
+            if reason == states.FAILURES_OPEN and not recorder.count_open_failures(of_attempt, self.db_alias):
                 raise Rest(0, "its end, since the last failure was accepted meanwhile")
 
         try:

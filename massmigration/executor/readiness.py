@@ -12,7 +12,6 @@ from massmigration.backends.base import get_backend_path
 from massmigration.databases.redaction import describe, get_message
 from massmigration.definitions.base import BaseMigration
 from massmigration.discovery.importer import get_dependencies
-from massmigration.engine.attributes import check_attributes
 from massmigration.engine.kinds import get_kind
 from massmigration.exceptions import DependencyNotApplied, MassMigrationError
 
@@ -38,16 +37,11 @@ class Preparation:
     missing: tuple[str, ...] = ()
 
 
-def check_declarations(migration: BaseMigration) -> None:
-    """Raise ConfigurationError or InvalidDefinition if an attribute or a method cannot work; asks no database."""
-    check_attributes(migration)
-    get_kind(migration).check_methods()
-
-
 def check_definition(migration: BaseMigration, db_alias: str) -> None:
     """Raise InvalidDefinition or ConfigurationError if the engine cannot work the migration; reads a key at most."""
-    check_declarations(migration)
-    get_kind(migration).check(db_alias)
+    kind = get_kind(migration)
+    kind.check_declarations()
+    kind.check(db_alias)
 
 
 def check_dependencies(migration: BaseMigration, db_alias: str) -> None:

@@ -8,10 +8,11 @@ from massmigration.databases.aliases import check_database
 from massmigration.databases.transactions import run_write
 from massmigration.definitions.base import BaseMigration
 from massmigration.engine import versions
+from massmigration.engine.kinds import get_kind
 from massmigration.engine.methods import call
 from massmigration.executor.launch import launch_after_commit
 from massmigration.executor.moves import Move
-from massmigration.executor.readiness import check_declarations, check_definition, check_dependencies
+from massmigration.executor.readiness import check_definition, check_dependencies
 from massmigration.models import MigrationAttempt, MigrationRecord
 from massmigration.recorder import Author, Seen
 
@@ -46,7 +47,7 @@ def start(
         ConfigurationError: The backend cannot run it.
         BackendUnreachable: The backend did not take it; the record is FAILED and can be retried.
     """
-    check_declarations(migration)
+    get_kind(migration).check_declarations()
     check_database(migration, db_alias)
     move = Move(action, migration.key, db_alias, author, seen)
     record = move.read()

@@ -115,13 +115,13 @@ def test_a_shard_that_was_cut_is_handed_back_and_ended_all_the_same(db_alias, mo
     leases.release(shard, db_alias)
     assert recorder.get_shard(shard.pk, db_alias).status == "ready"
     shard = claim_range(migration, db_alias)
-    end = Slice._end
+    finish = recorder.ShardRecorder.finish_shard
 
-    def cut_and_end(self):
-        run_write(db_alias, lambda: MigrationShard.objects.using(db_alias).filter(pk=shard.pk).update(upper="0"))
-        end(self)
+    def cut_and_finish(self, held):
+        MigrationShard.objects.using(db_alias).filter(pk=shard.pk).update(upper="0")
+        finish(self, held)
 
-    monkeypatch.setattr(Slice, "_end", cut_and_end)
+    monkeypatch.setattr(recorder.ShardRecorder, "finish_shard", cut_and_finish)
     assert Slice(shard, migration, db_alias).run() == DONE
     monkeypatch.undo()
     assert work(migration, db_alias).status == "applied"

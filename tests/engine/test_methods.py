@@ -44,7 +44,7 @@ def make_function(kind: str, *names: str) -> Any:
 
 
 def check(migration: BaseMigration) -> None:
-    get_kind(migration).check_methods()
+    get_kind(migration).check_declarations()
 
 
 def refuse(migration: BaseMigration) -> str:

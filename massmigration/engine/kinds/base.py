@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from massmigration.databases.counting import COUNT_SECONDS, Count
 from massmigration.definitions.base import BaseMigration
+from massmigration.engine.attributes import check_attributes
 from massmigration.engine.kinds.processor import Processor
-from massmigration.engine.methods import Method, find_method_faults
+from massmigration.engine.methods import Method, find_fault
 from massmigration.engine.sharding import Plan
 from massmigration.exceptions import InvalidDefinition
 from massmigration.models import MigrationShard
@@ -62,10 +63,14 @@ class Kind:
 
     def find_method_faults(self) -> Iterator[str]:
         """Yield a sentence for each method of the author that cannot do its work."""
-        return find_method_faults(self.migration, self.methods)
+        for method in self.methods:
+            fault = find_fault(getattr(self.migration, method.name, None), method)
+            if fault:
+                yield f"{method.name}() of {self.migration.key} {fault}"
 
-    def check_methods(self) -> None:
-        """Raise InvalidDefinition if a method of the author cannot do its work."""
+    def check_declarations(self) -> None:
+        """Raise ConfigurationError or InvalidDefinition if an attribute or a method cannot work; asks no database."""
+        check_attributes(self.migration)
         for sentence in self.find_method_faults():
             raise InvalidDefinition(sentence, key=self.migration.key)
 
