@@ -8,20 +8,22 @@ import time
 from typing import Any
 
 from django.db import connections
+from django.utils import timezone
 
 from massmigration import logs, recorder
 from massmigration.conf import conf
+from massmigration.databases import clock
 from massmigration.databases.transactions import run_write
 from massmigration.engine.callbacks import WritesByItself
 from massmigration.engine.failures import is_worth_repeating
 from massmigration.engine.growth import RowsAhead, forgive
 from massmigration.engine.isolation import Isolation, ObjectFailed
 from massmigration.engine.kinds.processor import Batch, Processor, Written
+from massmigration.engine.leases import read_stored
 from massmigration.engine.leaving import Rest
 from massmigration.engine.pacing import Pacer
 from massmigration.engine.refusals import FinishRefused
 from massmigration.engine.slice_log import get_fields, log_repeat
-from massmigration.engine.standing import get_new_values, read_stored
 from massmigration.engine.strategies import RowsChanged, choose_strategy
 from massmigration.exceptions import FenceLost, InvalidDefinition, RetryLater
 from massmigration.models import MigrationShard
@@ -163,7 +165,20 @@ class BatchRunner:
     def get_progress(self, batch: Batch, written: Written) -> dict[str, Any]:
         """Return the shard's new values once a batch is done."""
         takeovers = self._isolation.get_takeovers(len(batch.objects))
-        return {**get_new_values(self.shard, batch, written, self.pacer, self.db_alias), "takeovers": takeovers}
+        return {
+            "cursor": batch.cursor,
+            **({} if batch.extension is None else {"extension": batch.extension}),
+            "processed": self.shard.processed + len(batch.objects),
+            "changed": self.shard.changed + (written.changed or 0),
+            "left_matching": self.shard.left_matching + written.left_matching,
+            "batches": self.shard.batches + 1,
+            "retries": 0,
+            "takeovers": takeovers,
+            "batch_size": self.pacer.size,
+            "rate": self.pacer.rate,
+            "last_progress_at": timezone.now(),
+            **clock.make_lease(self.db_alias, conf.lease_seconds),
+        }
 
     def advance(self, fields: dict[str, Any], *, is_written: bool) -> None:
         """Take over the shard's new values after the commit, and write them unless they were committed with the batch.

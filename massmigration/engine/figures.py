@@ -78,6 +78,10 @@ class Wait(NamedTuple):
 
 def get_attempt_figures(attempt: MigrationAttempt, source_hash: str | None) -> AttemptFigures:
     """Return what the attempt says of itself; ``source_hash`` is that of the migration's file as it is now."""
+    versions = ""
+    if attempt.former_hashes:
+        count = len(attempt.former_hashes) + 1
+        versions = f"The file was changed during the run, so its rows may have been migrated by {count} versions of it."
     return AttemptFigures(
         str(attempt.uuid),
         attempt.backend,
@@ -85,7 +89,7 @@ def get_attempt_figures(attempt: MigrationAttempt, source_hash: str | None) -> A
         attempt.started_by,
         attempt.finished_at,
         attempt.log_path,
-        " ".join(filter(None, [attempt.warning, _describe_versions(attempt)])),
+        " ".join(filter(None, [attempt.warning, versions])),
         bool(source_hash and attempt.source_hash and source_hash != attempt.source_hash),
     )
 
@@ -160,11 +164,3 @@ def _find_stall(
     if migration is not None and has_queue(migration):  # tasks may wait there, and the watch looks after them
         patience = 3 * conf.watch_seconds
     return since if (now - since).total_seconds() > patience or not past else None
-
-
-def _describe_versions(attempt: MigrationAttempt) -> str:
-    """Return a sentence if the attempt was worked with more than one version of the file."""
-    if not attempt.former_hashes:
-        return ""
-    count = len(attempt.former_hashes) + 1
-    return f"The file was changed during the run, so its rows may have been migrated by {count} versions of it."

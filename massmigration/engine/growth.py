@@ -8,7 +8,7 @@ copies its rows, or moves them to larger keys, they do not.
 from __future__ import annotations
 
 import time
-from typing import Any, Final, TypedDict
+from typing import Final, TypedDict
 
 from massmigration import states
 from massmigration.databases.ranges import KeyRange
@@ -56,7 +56,7 @@ def learn_end(table: Table) -> Extension | None:
 
     Not every database can find the largest of all types of keys.
     """
-    is_known, largest = _find_largest(table, None)
+    is_known, largest = table.database.find_largest(table.queryset, None)
     if not is_known:
         return None
     encoded = None if largest is None else table.codec.encode(largest)
@@ -81,7 +81,7 @@ def extend(table: Table, extension: Extension) -> Extension | None:
     Raise RowsAhead if there were nearly too many of which none was smaller than the one before.
     """
     after = None if extension["largest"] is None else table.codec.decode(extension["largest"])
-    _, largest = _find_largest(table, after)
+    _, largest = table.database.find_largest(table.queryset, after)
     if largest is None:
         return None
     rows = _count(table, KeyRange(after, largest), extension["rows"])
@@ -108,11 +108,11 @@ def settle(table: Table, shard: MigrationShard, ahead: RowsAhead) -> Extension:
     rows, largest = extension["rows"] or 0, extension["largest"]
     assert largest is not None
     seconds = min(max(ahead.seconds, SHORTEST_LOOK_SECONDS), LONGEST_LOOK_SECONDS)
-    _, now_largest = _find_largest(table, table.codec.decode(largest))
+    _, now_largest = table.database.find_largest(table.queryset, table.codec.decode(largest))
     before = table.codec.decode(largest) if now_largest is None else now_largest
     time.sleep(seconds)
     expected = rows * seconds / max(ahead.seconds, seconds)
-    _, largest_then = _find_largest(table, before)
+    _, largest_then = table.database.find_largest(table.queryset, before)
     arrived = 0 if largest_then is None else _count(table, KeyRange(before, largest_then), None)
     if arrived and arrived * 2 >= expected:
         return {**extension, "count": 1}
@@ -129,10 +129,6 @@ def settle(table: Table, shard: MigrationShard, ahead: RowsAhead) -> Extension:
 def forgive(extension: Extension) -> Extension:
     """Return the extension without what counts against it, for the time after a retry."""
     return {**extension, "rows": None, "count": 0}
-
-
-def _find_largest(table: Table, after: Any) -> tuple[bool, Any]:
-    return table.database.find_largest(table.queryset, after)
 
 
 def _count(table: Table, keys: KeyRange, at_least: int | None) -> int:

@@ -10,12 +10,12 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
 from massmigration import recorder
@@ -118,15 +118,16 @@ def _take_unless_moved(
     return None
 
 
-def release(
-    shard: MigrationShard,
-    db_alias: str,
-    *,
-    rest_seconds: float = 0,
-    waiting_for: str = "",
-    rests: int | None = None,
-    is_loss: bool = False,
-) -> None:
+def read_stored(shard: MigrationShard, db_alias: str) -> MigrationShard | None:
+    """Return the shard as it is stored, read on a new connection if the present one is broken."""
+    try:
+        return recorder.get_shard(shard.pk, db_alias)
+    except (DatabaseError, InterfaceError):
+        connections[db_alias].close()
+        return recorder.get_shard(shard.pk, db_alias)
+
+
+def release(shard: MigrationShard, db_alias: str, **how: Any) -> None:
     """Hand a shard back, so that any worker may continue after its cursor.
 
     Args:
@@ -138,12 +139,7 @@ def release(
         is_loss: Whether this worker counts as lost.
     """
     try:
-        run_write(
-            db_alias,
-            lambda: recorder.ShardRecorder(db_alias).release_shard(
-                shard, rest_seconds=rest_seconds, waiting_for=waiting_for, rests=rests, is_loss=is_loss
-            ),
-        )
+        run_write(db_alias, lambda: recorder.ShardRecorder(db_alias).release_shard(shard, **how))
     except FenceLost:
         logger.debug("Shard %s had been taken over before it was handed back.", shard.pk)
 
@@ -195,7 +191,7 @@ class Heartbeat:
             self._thread.join()
 
     def _beat(self) -> None:
-        with _closing(self._alias):
+        with closing(connections[self._alias]):
             while not self._stopped.wait(self._lease_seconds / 3):
                 if self._has_hung():
                     logger.warning("Shard %s is left to another worker: this one hangs.", self._shard_id)
@@ -211,11 +207,3 @@ class Heartbeat:
                     level = logging.WARNING if explain_shortage(said) else logging.DEBUG
                     logger.log(level, "Lease of shard %s was not renewed: %s", self._shard_id, said)
                     connections[self._alias].close_if_unusable_or_obsolete()
-
-
-@contextmanager
-def _closing(db_alias: str) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        connections[db_alias].close()

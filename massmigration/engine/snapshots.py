@@ -124,10 +124,8 @@ def _take(obj: Model, columns: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _copy(value: Any) -> Any:
-    return (
-        bytes(value) if isinstance(value, memoryview) else copy.deepcopy(value)
-    )  # some drivers' bytes cannot be copied
+def _copy(value: Any) -> Any:  # some drivers' bytes cannot be copied
+    return bytes(value) if isinstance(value, memoryview) else copy.deepcopy(value)
 
 
 def _is_as_before(row: tuple[Any, ...] | None, loaded: dict[str, Any], names: Sequence[str]) -> bool:

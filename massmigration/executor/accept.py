@@ -59,18 +59,7 @@ def accept(
 ) -> Acceptance:
     """Skip objects that failed: close their failures, and let a failed run continue if none is left.
 
-    Args:
-        migration: The definition.
-        db_alias: The database.
-        author: Who does it.
-        reason: Why, in a person's words; the event keeps it.
-        failure_ids: Primary keys of failures, or unambiguous prefixes of them; None for all that are open.
-        until: Only those that failed no later.
-        seen: What the person has seen of the record; another state is refused.
-        enqueue: Whether to launch the backend; a command that works by itself does not.
-
-    Returns:
-        What was done; nothing, if no failure was open.
+    Arguments as ``massmigration.api.accept_failures``.
 
     Raises:
         IllegalMove: The status does not allow it.

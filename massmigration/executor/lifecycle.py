@@ -42,9 +42,7 @@ class RecordLifecycle:
         move = Move("fail", migration.key, db_alias, _get_launch_author(migration))
         move.make(of_attempt=attempt_uuid, detail=sentence, cause=cause, error=sentence, reason=reason)
 
-    def check_dependencies(self, migration: BaseMigration, db_alias: str) -> None:
-        """Raise DependencyNotApplied if something is missing."""
-        check_dependencies(migration, db_alias)
+    check_dependencies = staticmethod(check_dependencies)
 
 
 def _get_launch_author(migration: BaseMigration) -> Author:
