@@ -14,6 +14,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
 from massmigration import states
+from massmigration.databases.redaction import flatten
 
 WITHOUT_RUNNING: Final = "without running it"
 FILE_GONE: Final = "Its file is gone. Bring it back, or reset the record."
@@ -61,12 +62,7 @@ class Run(NamedTuple):
 
     @classmethod
     def of(cls, progress: Any, rate: float | None = None) -> Run:
-        """Take the values from anything that has them, such as ``api.Progress``.
-
-        Args:
-            progress: Where the migration stands.
-            rate: The rate that was measured; None: what the workers say.
-        """
+        """Take the values from ``api.Progress``, and a rate that was measured instead of what the workers say."""
         known = {name: getattr(progress, name) for name in cls._fields}
         if rate:
             known |= {"rate": rate, "eta_seconds": None}
@@ -142,7 +138,7 @@ class Run(NamedTuple):
         if self.stalled:
             since = f" since {format_moment(self.stalled_since)}" if self.stalled_since else ""
             return f"stalled{since}: no worker is working on it"
-        return f"waiting: {self.waiting_for}" if self.waiting_for and self.is_active else ""
+        return f"waiting: {flatten(self.waiting_for)}" if self.waiting_for and self.is_active else ""
 
     @property
     def remark(self) -> str:
@@ -252,14 +248,7 @@ def get_refusal(action: str, key: str, db_alias: str, status: str) -> str:
 
 
 def get_stale_refusal(key: str, db_alias: str, status: str, *, is_same_attempt: bool) -> str:
-    """Return the sentence that refuses what a person decided when things stood differently.
-
-    Args:
-        key: The migration's key.
-        db_alias: The database.
-        status: The status now.
-        is_same_attempt: Whether it is still the attempt that they have seen.
-    """
+    """Return the sentence that refuses what a person decided when another status, or attempt, was shown."""
     change = f"is {states.LABELS[status]} now" if is_same_attempt or status == states.NOT_RUN else "was started again"
     return (
         f"{key} {change} on database '{db_alias}', which the page did not show yet. Nothing was changed. Look at it "
@@ -273,13 +262,7 @@ def name_target(key: str, db_alias: str) -> str:
 
 
 def make_command(command: str, key: str = "", db_alias: str = DEFAULT_DB_ALIAS) -> str:
-    """Return a command line that can be typed, such as ``python manage.py massmigration resume places 0002_slugs``.
-
-    Args:
-        command: Name and verb.
-        key: The migration, if the command is about one.
-        db_alias: The database.
-    """
+    """Return a command line that can be typed, such as ``python manage.py massmigration resume places 0002_slugs``."""
     program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else ""
     start = {"__main__.py": "python -m django", "django-admin": "django-admin"}.get(program, "python manage.py")
     database = "" if db_alias == DEFAULT_DB_ALIAS else f" --database={db_alias}"

@@ -24,14 +24,7 @@ class ActionFailed(Exception):
 
 
 def perform(action: Action, key: str, db_alias: str, user: AbstractBaseUser, **options: Any) -> str:
-    """Carry out an action and return the sentence that says so.
-
-    Args:
-        action: A value of ``BUTTONS``.
-        key: The migration's key.
-        db_alias: The database.
-        user: The person who pressed the button; the audit trail names them.
-        **options: What else the API is to be given.
+    """Carry out an action for the person who pressed the button, and return the sentence that says so.
 
     Raises:
         ActionFailed: The API refused it, or the author's code raised an error.

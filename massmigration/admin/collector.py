@@ -82,21 +82,9 @@ class Collector:
             raise Http404(str(error)) from error
 
     def make_row(
-        self,
-        request: HttpRequest,
-        progress: Progress,
-        *,
-        has_tables: bool = True,
-        is_detail: bool = False,
+        self, request: HttpRequest, progress: Progress, *, has_tables: bool = True, is_detail: bool = False
     ) -> Row:
-        """Return a row with the buttons that this person may press now.
-
-        Args:
-            request: Whose user asks.
-            progress: Where the migration stands.
-            has_tables: Whether the database has our tables; without them there is nothing to press.
-            is_detail: Whether the buttons stand on the migration's own page, and lead back to it.
-        """
+        """Return a row with the buttons that this person may press now; those on its own page lead back there."""
         arguments = (progress.database, progress.app_label, progress.name)
         try:
             url = self.access.get_page_url("detail", *arguments)

@@ -126,13 +126,7 @@ class _Failures(Sequence[FailureRow]):
 
 
 def get_page(request: HttpRequest, key: str, db_alias: str) -> dict[str, Any]:
-    """Return the context of the page with all failures: open ones, or, if asked for, the others too.
-
-    Args:
-        request: ``?all=1`` asks for all of them, ``?page=2`` for the second page.
-        key: The migration.
-        db_alias: The database.
-    """
+    """Return the context of the page with the failures: open ones or, with ``?all=1``, the others too."""
     counts = api.count_failures(key, db_alias)
     shows_all = bool(request.GET.get("all"))
     status, count = (None, counts.total) if shows_all else (MigrationFailure.OPEN, counts.open)

@@ -35,17 +35,6 @@ ROOM_FOR_BAR: Final = 20
 FINISHING: Final = "Finishing the batch in hand. Press Ctrl-C again to stop at once."
 
 
-def describe(progress: Progress, rate: float | None = None) -> wording.Run:
-    """Return a migration in words, in which no author's text controls the terminal.
-
-    Args:
-        progress: Where it stands.
-        rate: The rate that was measured; None: what the workers say.
-    """
-    run = wording.Run.of(progress, rate)
-    return run._replace(waiting_for=flatten(run.waiting_for or ""))
-
-
 def format_json(rows: list[dict[str, Any]]) -> str:
     """Return rows as a JSON list for people and programs: readable, and nothing in it controls a terminal."""
     text = json.dumps(rows, indent=2, ensure_ascii=False)
@@ -66,13 +55,8 @@ class Speedometer:
         self._counts: deque[tuple[float, int]] = deque()
 
     def learn(self, count: int, now: float) -> None:
-        """Learn a count.
-
-        Args:
-            count: Objects done by now; fewer than before means that another run is shown now.
-            now: A monotonic time, in seconds.
-        """
-        if self._counts and count < self._counts[-1][1]:
+        """Learn how many objects are done at a monotonic time, in seconds."""
+        if self._counts and count < self._counts[-1][1]:  # another run is shown now
             self._counts.clear()
         self._counts.append((now, count))
         while len(self._counts) > 2 and now - self._counts[1][0] >= MEMORY_SECONDS:
@@ -119,12 +103,7 @@ class Display:
             _drop_output()
 
     def show(self, progress: Progress, note: str = "") -> None:
-        """Show where a migration stands.
-
-        Args:
-            progress: Where it stands now.
-            note: What the command itself waits for, if it does.
-        """
+        """Show where a migration stands, or what the command itself waits for."""
         if self._is_quiet:
             return
         now = time.monotonic()
@@ -133,7 +112,7 @@ class Display:
         if what == self._shown and now - self._shown_at < LINE_SECONDS:
             return
         self._shown, self._shown_at = what, now
-        line = note or describe(progress, self._speed.get_rate()).line
+        line = note or wording.Run.of(progress, self._speed.get_rate()).line
         self.say(f"{wording.name_target(progress.key, progress.database)}  {line}")
 
     def end(self) -> None:
@@ -192,7 +171,7 @@ class BarDisplay(Display):
         progress = self._progress
         if progress is None:
             return Text("")
-        run = describe(progress, self._speed.get_rate())
+        run = wording.Run.of(progress, self._speed.get_rate())
         detail = Text(self._get_detail(run), style="yellow" if self._is_stopping else "dim")
         name = Text(wording.name_target(progress.key, progress.database), style="bold")
         elapsed = wording.format_seconds(float(int(time.monotonic() - self._began_at)))
@@ -220,27 +199,18 @@ class BarDisplay(Display):
         return ", ".join(part for part in [self._note or run.trouble, *run.results, *run.pace] if part)
 
 
-def get_display(stdout: Any, *, verbosity: int = 1, is_worker: bool = False) -> Display:
-    """Return a bar if the output is a terminal that can redraw, else plain lines.
-
-    Args:
-        stdout: The command's output.
-        verbosity: 0 shows no progress.
-        is_worker: Whether this is a worker process, whose output is a log.
-    """
+def get_display(stdout: Any, *, verbosity: int, is_worker: bool) -> Display:
+    """Return a bar if the output is a terminal that can redraw, and no worker's log, else plain lines."""
     if verbosity and not is_worker and stdout.isatty() and sys.stdout.isatty():
         console = Console(file=sys.stdout)
         if not console.is_dumb_terminal:
             return BarDisplay(console)
-    return Display(_make_writer(stdout), is_quiet=verbosity == 0)
 
-
-def _make_writer(stdout: Any) -> Callable[[str], None]:
     def write(line: str) -> None:
         stdout.write(line)
         stdout.flush()
 
-    return write
+    return Display(write, is_quiet=verbosity == 0)
 
 
 def _drop_output() -> None:

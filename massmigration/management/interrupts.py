@@ -5,15 +5,18 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 
 class Interrupts:
     """Remembers SIGINT, SIGTERM and SIGHUP while it is entered; the work ends at the next good moment.
 
-    The first Ctrl-C asks for a pause, the second one raises KeyboardInterrupt at once, until ``finish()``. A
+    The first Ctrl-C asks for a pause, the second one raises KeyboardInterrupt at once, until ``is_final``. A
     signal that the process was told to ignore, as ``nohup`` does with SIGHUP, stays ignored.
+
+    Attributes:
+        is_final: Whether every further Ctrl-C is ignored, so that the end is always written and told.
 
     Args:
         ignores_sigint: For worker processes: their parent decides what a Ctrl-C means.
@@ -22,7 +25,7 @@ class Interrupts:
     def __init__(self, *, ignores_sigint: bool = False) -> None:
         self.is_interrupted = False
         self.is_terminated = False
-        self._is_final = False
+        self.is_final = False
         self.on_interrupt: Callable[[], None] = lambda: None
         self._ignores_sigint = ignores_sigint
         self._before: dict[int, Any] = {}
@@ -30,14 +33,6 @@ class Interrupts:
     def should_stop(self) -> bool:
         """Return whether the process is to end after the batch in hand."""
         return self.is_interrupted or self.is_terminated
-
-    def finish(self) -> None:
-        """Ignore every further Ctrl-C, so that the end is always written and told; undone by ``go_on``."""
-        self._is_final = True
-
-    def go_on(self) -> None:
-        """React to Ctrl-C again: the next migration begins."""
-        self._is_final = False
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is not threading.main_thread():
@@ -48,9 +43,7 @@ class Interrupts:
                 self._set(getattr(signal, name), self._terminate)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
@@ -63,7 +56,7 @@ class Interrupts:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.is_interrupted:
-            if self._is_final:
+            if self.is_final:
                 return
             raise KeyboardInterrupt
         self.is_interrupted = True

@@ -10,46 +10,25 @@ from django.core.management.base import BaseCommand
 from massmigration import api, states, wording
 from massmigration.api import Progress
 from massmigration.databases.redaction import flatten
-from massmigration.management.display import describe
 from massmigration.management.selection import find_app, get_unreadable
 
 
 def get_rows(app_labels: list[str], db_aliases: list[str] | None) -> list[Progress]:
-    """Return where the migrations stand.
-
-    Args:
-        app_labels: Only of these apps; empty for all.
-        db_aliases: Only on these databases; None for all.
-
-    Raises:
-        CommandError: There is no such app.
-        DatabaseNotAllowed: There is no such alias.
-    """
+    """Return where the migrations stand; without labels those of all apps, without aliases those on all databases."""
     wanted = [find_app(label) for label in app_labels if label not in get_unreadable()]
     rows = api.get_all_progress(db_aliases or None)
     return [row for row in rows if not app_labels or row.app_label in wanted]
 
 
 def has_unapplied(rows: list[Progress], app_labels: list[str]) -> bool:
-    """Return whether something is still to be applied, or cannot be read.
-
-    Args:
-        rows: Where the migrations stand.
-        app_labels: Apps that were asked for; empty for all.
-    """
+    """Return whether something is still to be applied, or cannot be read."""
     unreadable = get_unreadable()
     is_left = any(row.status not in (states.APPLIED, states.ORPHANED) for row in rows)  # an orphan cannot be applied
     return is_left or any(label in unreadable for label in app_labels or unreadable)
 
 
 def write_text(command: BaseCommand, rows: list[Progress], app_labels: list[str]) -> None:
-    """Write the rows app by app, as ``showmigrations`` does, with a word for the status.
-
-    Args:
-        command: For its output and style.
-        rows: What to write.
-        app_labels: Apps that were asked for, also if they have none.
-    """
+    """Write the rows app by app, as ``showmigrations`` does; an app that was asked for also if it has none."""
     style = command.style
     names_database = len({row.database for row in rows}) > 1
     by_app: dict[str, list[Progress]] = defaultdict(list)
@@ -78,7 +57,7 @@ def _describe(row: Progress, style: Any, *, names_database: bool) -> str:
         states.BROKEN: style.ERROR,
         states.NOT_RUN: str,
     }.get(row.status, style.WARNING)
-    run = describe(row)
+    run = wording.Run.of(row)
     parts = [f"{paint(states.LABELS[row.status])}{where}{f' {wording.WITHOUT_RUNNING}' if row.faked else ''}"]
     parts += [run.trouble, run.progress]
     if row.status == states.APPLIED and row.finished_at is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import uuid
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -40,9 +41,9 @@ def migrate(command: BaseCommand, options: dict[str, Any]) -> int:
     if options["attempt"] is not None:
         return _work_at_attempt(command, key, aliases, options)
     steps = plan.make_plan(app_label, key, aliases)
-    if options["fake"]:
-        steps = plan.make_fake(steps)
     open_steps = [step for step in steps if step.action != plan.NOTHING]
+    if options["fake"]:
+        open_steps = [replace(step, action="fake") for step in open_steps]
     unreadable = get_unreadable().values() if app_label is None else ()
     for error in unreadable:
         command.stderr.write(command.style.ERROR(flatten(str(error))))

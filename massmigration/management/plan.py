@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from massmigration import api, states, wording
@@ -10,7 +10,6 @@ from massmigration.api import Progress
 from massmigration.databases.redaction import flatten
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import DatabaseNotAllowed
-from massmigration.management import display as displays
 from massmigration.management.selection import find_definition, get_keys_in_order
 
 JOIN, NOTHING, LEAVE = "join", "nothing", "leave"
@@ -40,10 +39,7 @@ class Step:
 def choose_action(progress: Progress, *, is_named: bool) -> str:
     """Return what massmigrate does with a migration.
 
-    Args:
-        progress: Where it stands.
-        is_named: Whether the person asked for it by name; only then is resumed, retried or started again what a person
-            stopped or what failed.
+    Only one that the person asked for by name is resumed, retried or started again after it failed or was stopped.
     """
     if progress.status in states.ACTIVE:
         return JOIN
@@ -55,11 +51,6 @@ def choose_action(progress: Progress, *, is_named: bool) -> str:
 
 def make_plan(app_label: str | None, key: str | None, db_aliases: list[str]) -> list[Step]:
     """Return all steps, dependencies first, database after database; also those with nothing to do.
-
-    Args:
-        app_label: Only migrations of this app, and what they depend on; None for all apps.
-        key: Only this migration, and what it depends on.
-        db_aliases: The databases.
 
     Raises:
         LoadError: The migration that was named cannot be run.
@@ -86,11 +77,6 @@ def make_plan(app_label: str | None, key: str | None, db_aliases: list[str]) -> 
     return steps
 
 
-def make_fake(steps: list[Step]) -> list[Step]:
-    """Return the steps that mark as applied what is not, without running it."""
-    return [step if step.action == NOTHING else replace(step, action="fake") for step in steps]
-
-
 def _describe_rows(migration: BaseMigration, db_alias: str) -> str:
     """Return how many rows a migration would visit, if that can be said quickly."""
     try:
@@ -112,7 +98,7 @@ def describe(step: Step, style: Any) -> str:
     if step.action == "start":
         parts.append(_describe_rows(migration, step.db_alias))
     elif step.action != "fake":
-        parts.append(displays.describe(step.progress).progress)
+        parts.append(wording.Run.of(step.progress).progress)
     if migration.destructive:
         parts.append(style.WARNING("deletes or overwrites data"))
     if migration.description:

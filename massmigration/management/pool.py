@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -17,32 +18,33 @@ PATIENCE: Final = 5
 """How many processes more than there are workers may die in a row without any progress."""
 
 
+@dataclass
 class WorkerPool:
     """Keeps a number of worker processes at work on one attempt.
 
     Each is a fresh interpreter, so it shares no connection with us. It is in our process group, so that a terminal
     stops, continues and hangs up all of us; a Ctrl-C is ignored by the workers and left to us.
 
-    Args:
+    Attributes:
         command: Program and arguments of a worker.
         count: How many.
         log_path: Their output is appended there.
         say: Tells the person one line.
+        pids: Those of all that were started.
     """
 
-    def __init__(self, command: Sequence[str], count: int, log_path: Path, say: Callable[[str], None]) -> None:
-        self.pids: set[int] = set()
-        self._command = list(command)
-        self._count = count
-        self._log_path = log_path
-        self._say = say
-        self._children: list[subprocess.Popen[bytes]] = []
-        self._deaths = 0
-        self._sign: object = None
+    command: Sequence[str]
+    count: int
+    log_path: Path
+    say: Callable[[str], None]
+    pids: set[int] = field(default_factory=set, init=False)
+    _children: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
+    _deaths: int = field(default=0, init=False)
+    _sign: object = field(default=None, init=False)
 
     def start(self) -> None:
         """Start all workers."""
-        for _ in range(self._count):
+        for _ in range(self.count):
             self._start_one()
 
     def tend(self, sign: object) -> None:
@@ -64,12 +66,12 @@ class WorkerPool:
             self._children.remove(child)
             self._deaths += 1
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            if self._deaths > PATIENCE + self._count:
+            if self._deaths > PATIENCE + self.count:
                 raise BackendUnreachable(
                     f"The worker processes keep ending before they have migrated a row; the last one {how}. See "
-                    f"{self._log_path}, then continue with massmigrate."
+                    f"{self.log_path}, then continue with massmigrate."
                 )
-            self._say(f"Worker process {child.pid} {how}; another one is started.")
+            self.say(f"Worker process {child.pid} {how}; another one is started.")
             self._start_one()
 
     def ask_to_stop(self) -> None:
@@ -82,24 +84,16 @@ class WorkerPool:
         for child in self._children:
             child.kill()
 
-    def is_alive(self) -> bool:
-        """Return whether any worker still runs."""
-        return any(child.poll() is None for child in self._children)
-
     def wait(self, should_hurry: Callable[[], bool] = lambda: False) -> None:
-        """Wait until all workers have ended.
-
-        Args:
-            should_hurry: Asked meanwhile: whether they are to be asked to stop.
-        """
+        """Wait until all workers have ended; once ``should_hurry`` says so, they are asked to stop."""
         was_asked = False
-        while self.is_alive():
+        while any(child.poll() is None for child in self._children):
             if should_hurry() and not was_asked:
                 was_asked = True
                 self.ask_to_stop()
             time.sleep(POLL_SECONDS)
 
     def _start_one(self) -> None:
-        child = worker.start_child(self._command, self._log_path)
+        child = worker.start_child(self.command, self.log_path)
         self.pids.add(child.pid)
         self._children.append(child)

@@ -94,10 +94,8 @@ def render(
         CommandError: The template cannot be read or rendered, or what comes out is not Python.
     """
     imports = [f"from massmigration import {KINDS[template.stem]}"] if template.parent == FOLDER else []
-    manager = None
     if model is not None:
         imports.append(get_import(model) or "")
-        manager = model._default_manager.name
     context = {
         "imports": sorted(imports, key=str.lower),
         "app_label": app_label,
@@ -106,7 +104,7 @@ def render(
         "description": _describe(name),
         "dependencies": dependencies,
         "model": model.__name__ if model else "",
-        "queryset": f"{model.__name__}.{manager}.using(db_alias)" if model else "",
+        "queryset": f"{model.__name__}.{model._default_manager.name}.using(db_alias)" if model else "",
         "argument": _get_argument(model),
     }
     try:

@@ -7,7 +7,6 @@ from typing import Any, Final
 from massmigration import api, states, wording
 from massmigration.api import Progress
 from massmigration.databases.redaction import flatten
-from massmigration.management.display import describe
 from massmigration.models import MigrationFailure
 from massmigration.states import Action
 
@@ -19,13 +18,7 @@ LINE_LIMIT: Final = 200
 
 
 def describe_end(progress: Progress, style: Any, seconds: float | None = None) -> list[str]:
-    """Return the lines about a migration that is not running any more.
-
-    Args:
-        progress: Where it stands.
-        style: Django's colours.
-        seconds: How long this process took part.
-    """
+    """Return the lines about a migration that is not running any more; this process took part for ``seconds``."""
     name = wording.name_target(progress.key, progress.database)
     if progress.status == states.APPLIED:
         lines = [f"{name}  {style.SUCCESS(states.LABELS[states.APPLIED])}{_describe_result(progress, seconds)}"]
@@ -92,7 +85,7 @@ def describe_termination(progress: Progress, style: Any) -> list[str]:
 def _describe_result(progress: Progress, seconds: float | None) -> str:
     if progress.faked:
         return f" {wording.WITHOUT_RUNNING}"
-    run = describe(progress)
+    run = wording.Run.of(progress)
     parts = run.numbers
     if progress.started_at and progress.finished_at:  # the rate is that of the whole attempt, so is the time
         seconds = (progress.finished_at - progress.started_at).total_seconds()
@@ -125,7 +118,7 @@ def _describe_failure(progress: Progress, style: Any) -> list[str]:
 
 
 def _describe_after(progress: Progress) -> str:
-    rows = describe(progress).progress
+    rows = wording.Run.of(progress).progress
     return f" after {rows}" if rows else ""
 
 

@@ -14,7 +14,6 @@ from massmigration.api import Progress
 from massmigration.databases.redaction import describe
 from massmigration.definitions.base import BaseMigration
 from massmigration.exceptions import IllegalMove, MassMigrationError
-from massmigration.management import display as displays
 from massmigration.management import exits, plan, report
 from massmigration.management.display import Display
 from massmigration.management.interrupts import Interrupts
@@ -47,12 +46,7 @@ class Runner:
             self.display.say(line)
 
     def run(self, key: str, db_alias: str, action: str) -> int:
-        """Launch or join a migration, stay until its end, and return the exit code for it.
-
-        Args:
-            key: The migration.
-            db_alias: The database.
-            action: A name in ``api.ACTIONS`` that makes it run, or ``plan.JOIN``.
+        """Launch a migration by an action that makes it run, or ``plan.JOIN``; stay, and return its exit code.
 
         Raises:
             MassMigrationError: It cannot be launched.
@@ -70,7 +64,7 @@ class Runner:
             self.say(*report.describe_launch(api.get_progress(key, db_alias), self.style))
             return exits.APPLIED
         began_at = time.monotonic()
-        self.interrupts.go_on()
+        self.interrupts.is_final = False
         work = Work(migration, db_alias, self.display, self.interrupts, self.actor) if works_here else None
         try:
             if work is None:
@@ -78,9 +72,9 @@ class Runner:
             else:
                 self.interrupts.on_interrupt = self.display.announce_stop
                 work.work_with_children(count) if count > 1 else work.work()
-            self.interrupts.finish()
+            self.interrupts.is_final = True
         except KeyboardInterrupt:  # the second Ctrl-C; a transaction in hand is rolled back with its connection
-            self.interrupts.finish()
+            self.interrupts.is_final = True
             self.interrupts.is_interrupted = True
             connections[db_alias].close()
         finally:
@@ -124,13 +118,7 @@ class Runner:
         return self.tell_end(key, db_alias)
 
     def tell_end(self, key: str, db_alias: str, seconds: float | None = None) -> int:
-        """Say how a migration ended and return the exit code for it.
-
-        Args:
-            key: The migration.
-            db_alias: The database.
-            seconds: How long this command took part.
-        """
+        """Say how a migration ended and return the exit code for it; this command took part for ``seconds``."""
         progress = api.get_progress(key, db_alias)
         self.say(*report.describe_end(progress, self.style, seconds))
         return exits.of_status(progress.status)
@@ -181,4 +169,4 @@ def _get_way_out(progress: Progress) -> str:
     if not progress.stalled:
         return ""
     command = wording.make_command("massmigration recover", progress.key, progress.database)
-    return f"{displays.describe(progress).trouble}; continue with: {command}"
+    return f"{wording.Run.of(progress).trouble}; continue with: {command}"

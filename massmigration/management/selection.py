@@ -50,12 +50,7 @@ def get_ancestors(key: str) -> list[str]:
 
 
 def get_keys_in_order(app_label: str | None, key: str | None) -> list[str]:
-    """Return the keys of an app or a migration and what that depends on, dependencies first; what is broken, too.
-
-    Args:
-        app_label: Only migrations of this app; None for all apps.
-        key: Only this migration; None for all of the app.
-    """
+    """Return the keys of an app or a migration and what that depends on, dependencies first; what is broken, too."""
     loader = get_loader()
     if key is not None:
         return [*get_ancestors(key), key]
@@ -104,10 +99,6 @@ def find_key(
 def get_wanted_aliases(options: dict[str, Any], key: str | None = None) -> list[str]:
     """Return the databases that the options name; with ``--all-databases`` those that have a use for it.
 
-    Args:
-        options: The command's options.
-        key: A migration; None for any.
-
     Raises:
         DatabaseNotAllowed: There is no such alias.
         CommandError: One of them has no tables of ours.
@@ -119,7 +110,11 @@ def get_wanted_aliases(options: dict[str, Any], key: str | None = None) -> list[
         chosen = get_all_aliases(key)
     for alias in chosen or [DEFAULT_DB_ALIAS]:
         check_alias(alias)
-        check_tables(alias)
+        if not api.has_tables(alias):
+            option = "" if alias == DEFAULT_DB_ALIAS else f" --database={alias}"
+            raise exits.refuse(
+                f"Database '{alias}' has no tables of massmigration. Make them with: python manage.py migrate{option}"
+            )
     return chosen or [DEFAULT_DB_ALIAS]
 
 
@@ -131,15 +126,6 @@ def get_all_aliases(key: str | None) -> list[str]:
         return [alias for alias in get_aliases() if api.has_tables(alias)]
     allowed = {alias for migration in migrations for alias in api.get_database_aliases(migration)}
     return [alias for alias in connections if alias in allowed]
-
-
-def check_tables(db_alias: str) -> None:
-    """Refuse a database in which the tables of massmigration were not made yet."""
-    if not api.has_tables(db_alias):
-        option = "" if db_alias == DEFAULT_DB_ALIAS else f" --database={db_alias}"
-        raise exits.refuse(
-            f"Database '{db_alias}' has no tables of massmigration. Make them with: python manage.py migrate{option}"
-        )
 
 
 def get_one(options: dict[str, Any], verb: str) -> tuple[str, list[str]]:

@@ -48,28 +48,22 @@ def add_base_arguments(command: BaseCommand, parser: argparse.ArgumentParser) ->
         parser.add_argument(option, action="store_true", **hidden)
 
 
-def _change(action: Action) -> Handle:
-    """Return what does an action that is over at once, and says what came of it."""
+def _act(action: Action) -> Handle:
+    """Return what does an action, and stays until the end if it makes a migration run."""
 
     def handle(command: BaseCommand, options: Options) -> int:
         key, aliases = get_one(options, action.verb)
-        confirm(command, options, action, f"{key} on {_join(aliases)}")
+        runs = action.target in states.ACTIVE
+        if runs:
+            api.get_migration(key)
+        databases = " and ".join(f"'{alias}'" for alias in aliases)
+        confirm(command, options, action, f"{key} on database {databases}")
+        if runs:
+            return _run_all(command, options, [(key, alias) for alias in aliases], action.name)
         for alias in aliases:
             api.ACTIONS[action.name](key, alias, actor=options["actor"], origin="command")
             command.stdout.write("\n".join(report.describe_done(action, key, alias)))
         return exits.APPLIED
-
-    return handle
-
-
-def _run(action: Action) -> Handle:
-    """Return what does an action that makes a migration run, and stays until its end."""
-
-    def handle(command: BaseCommand, options: Options) -> int:
-        key, aliases = get_one(options, action.verb)
-        api.get_migration(key)
-        confirm(command, options, action, f"{key} on {_join(aliases)}")
-        return _run_all(command, options, [(key, alias) for alias in aliases], action.name)
 
     return handle
 
@@ -114,10 +108,6 @@ def _watch(command: BaseCommand, options: Options) -> int:
     return exits.combine(codes)
 
 
-def _join(aliases: list[str]) -> str:
-    return "database " + " and ".join(f"'{alias}'" for alias in aliases)
-
-
 def _do(
     name: str,
     handle: Handle | None = None,
@@ -129,14 +119,13 @@ def _do(
 ) -> Verb:
     """Return the verb of a person's action; without a handler, the action itself says what is done."""
     action = states.ACTIONS[name]
-    runs = action.target in states.ACTIVE
+    works = action.target in states.ACTIVE or handle is not None
 
     def add_usual_arguments(parser: argparse.ArgumentParser) -> None:
         add_target_arguments(parser)
-        add_acting_arguments(parser, works=runs or handle is not None, noinput="Do not ask." if asks else "")
+        add_acting_arguments(parser, works=works, noinput="Do not ask." if asks else "")
 
-    handle_usually = (_run if runs else _change)(action)
-    return Verb(action.verb, action.why + more, add_arguments or add_usual_arguments, handle or handle_usually, aliases)
+    return Verb(action.verb, action.why + more, add_arguments or add_usual_arguments, handle or _act(action), aliases)
 
 
 _ALL: Final = (

@@ -96,10 +96,7 @@ class Work:
             ) from error
 
     def work_with_children(self, count: int) -> None:
-        """Have child processes work until the migration ends, and make sure that they end with this command.
-
-        Args:
-            count: How many.
+        """Have ``count`` child processes work until the migration ends, and make sure that they end with this command.
 
         Raises:
             BackendUnreachable: They cannot be started, or keep dying.
@@ -135,10 +132,7 @@ class Work:
             pool.wait()
 
     def pause(self, child_pids: Collection[int] = ()) -> bool:
-        """Pause the migration, unless other workers are working on it.
-
-        Args:
-            child_pids: Processes that count as this one.
+        """Pause the migration, unless workers other than this process and its children are working on it.
 
         Returns:
             Whether it is not running any more.
@@ -182,11 +176,7 @@ class Work:
 def poll(key: str, db_alias: str, interrupts: Interrupts, look: Callable[[Progress], None]) -> None:
     """Call ``look`` with the progress twice a second, until the migration is not running or the command is to stop.
 
-    Args:
-        key: The migration.
-        db_alias: The database; a connection that broke is opened again.
-        interrupts: Whether the command was asked to stop.
-        look: Does something with the progress.
+    A connection that broke is opened again.
     """
     answered_at = time.monotonic()
     while not interrupts.should_stop():

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.apps import AppConfig, apps
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.core.management.utils import run_formatters
 
 from massmigration.discovery.files import MAX_NAME_LENGTH, Folder, find_folder, get_modules_package
 from massmigration.discovery.loader import clear_loader
-from massmigration.exceptions import ConfigurationError, LoadError
 from massmigration.management import exits
+from massmigration.management.base import MassMigrationCommand
 from massmigration.management.rendering import KINDS, find_model, find_template, render
 
 _METHODS: Final = {
@@ -26,7 +26,7 @@ _METHODS: Final = {
 }
 
 
-class Command(BaseCommand):
+class Command(MassMigrationCommand):
     """``manage.py makemassmigration APP NAME``."""
 
     help = "Writes a new mass migration into an app's folder massmigrations."
@@ -110,17 +110,13 @@ def find_app(app_label: str) -> AppConfig:
 
 def find_folder_of(app_config: AppConfig) -> tuple[str, Folder | None]:
     """Return the app's package and, if it is there, its folder; CommandError if it cannot have one."""
-    try:
-        package = get_modules_package(app_config)
-        folder = find_folder(app_config, must_exist=False)
-    except (ConfigurationError, LoadError) as error:
-        raise CommandError(str(error), returncode=exits.of_error(error)) from error
+    package = get_modules_package(app_config)
     if package is None:
         raise exits.refuse(
             f"MASSMIGRATION_MODULES says that the app {app_config.label} has no mass migrations. "
             "Name a package for it there, or leave the app out of the setting."
         )
-    return package, folder
+    return package, find_folder(app_config, must_exist=False)
 
 
 def find_directory(app_config: AppConfig, package: str, folder: Folder | None) -> Path:
