@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from importlib.util import find_spec
@@ -69,7 +70,7 @@ class CloudTasksBackend(BaseBackend):
         """Say what is missing (E010, E011), and what hinders tasks from arriving (W004 to W006)."""
         until_then = "Until then migrations on CloudTasksBackend cannot be started."
         messages: list[checks.CheckMessage] = []
-        try:
+        with suppress(ConfigurationError):  # check_settings reports it
             for fault in find_missing_settings():
                 messages.append(checks.Error(fault, hint=until_then, id="massmigration.E010"))
             try:
@@ -78,8 +79,6 @@ class CloudTasksBackend(BaseBackend):
                 messages.append(checks.Error(str(error), hint=until_then, id="massmigration.E011"))
             else:
                 messages += check_url(conf.task_url) if conf.task_url else check_redirect(path)
-        except ConfigurationError:  # check_settings reports it
-            pass
         return messages
 
     def check_launch(self, db_alias: str, *, origin: str) -> None:

@@ -116,7 +116,6 @@ def start_detached(command: list[str], log_path: Path) -> None:
                 "stdout": log,
                 "stderr": subprocess.STDOUT,
                 "env": make_environment(),
-                "close_fds": True,
             }
             if os.name == "nt":
                 flags = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined]

@@ -98,10 +98,7 @@ def find_problems(
 ) -> dict[str, LoadError]:
     """Return an error for each migration that cannot be run; of several problems its own before an inherited one.
 
-    Args:
-        graph: All migrations.
-        broken: Those that could not be imported.
-        unknown: ``(child, parent)`` where the parent does not exist.
+    ``unknown`` has ``(child, parent)`` where the parent does not exist.
     """
     own: dict[str, LoadError] = dict(broken)
     for child, parent in unknown:

@@ -41,11 +41,6 @@ class VisitingMigration(CustomMigration):
 
 
 def get_visits(key: str, db_alias: str) -> list[int]:
-    """Return the numbers that were visited, sorted, each as often as it was.
-
-    Args:
-        key: The migration.
-        db_alias: The database.
-    """
+    """Return the numbers that were visited, sorted, each as often as it was."""
     events = MigrationEvent.objects.using(db_alias).filter(key=key)
     return sorted(int(event.detail) for event in events if event.action == VISIT)
