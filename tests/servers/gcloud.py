@@ -58,8 +58,14 @@ def launch(emulator: str, *options: str) -> Server:
     command = ["gcloud", "beta", "emulators", emulator, "start", f"--project={PROJECT}"]
     command += [f"--host-port=127.0.0.1:{port}", "--quiet", *options]
     # With a directory of its own for settings and logs gcloud leaves those of the user alone.
-    environment = {**os.environ, "CLOUDSDK_CONFIG": str(directory / "gcloud")}
+    environment = {**get_environment(), "CLOUDSDK_CONFIG": str(directory / "gcloud")}
     return start(f"The {emulator} emulator", port, command, directory, stop=KILL_GROUP, env=environment)
+
+
+def get_environment() -> dict[str, str]:
+    """Return the environment of an emulator: one that lives for minutes is compiled quickly, not well."""
+    options = [os.environ.get("JAVA_TOOL_OPTIONS", ""), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+    return {**os.environ, "JAVA_TOOL_OPTIONS": " ".join(options).strip()}
 
 
 def is_ready(server: Server) -> bool:
