@@ -28,7 +28,7 @@ BACKEND = "massmigration.backends.djangae.DjangaeBackend"
 SHARD = {"shard_id": "Zürich – 東京 🚀", "db_alias": "default"}
 LOOK = {"key": "cloudapp:0001_simple", "db_alias": "default", "attempt": "5f2c1a52-2b4c-4c5e-9d4e-2f2f4f4f4f4f"}
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=DATABASES)
+pytestmark = pytest.mark.usefixtures("clean_databases")
 
 
 @pytest.fixture
