@@ -17,6 +17,7 @@ from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from massmigration import MapperMigration
 from massmigration.definitions.base import BaseMigration
 from tests.cloud.app.models import Row
+from tests.cloud.filling import store
 
 KEY_NAMES = ("__key__", "__name__")
 EQUAL = {"EQUAL", "IN"}
@@ -24,9 +25,7 @@ EQUAL = {"EQUAL", "IN"}
 
 def make_rows(db_alias: str, count: int, **fields: Any) -> None:
     """Store rows that are called ``row 0`` and so on."""
-    for start in range(0, count, 400):
-        numbers = range(start, min(start + 400, count))
-        Row.objects.using(db_alias).bulk_create(Row(name=f"row {number}", **fields) for number in numbers)
+    store((Row(name=f"row {number}", **fields) for number in range(count)), db_alias)
 
 
 def get_visits(db_alias: str, model: type = Row) -> dict[int, int]:

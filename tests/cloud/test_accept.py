@@ -11,6 +11,7 @@ from massmigration.exceptions import IllegalMove
 from massmigration.executor.accept import accept
 from massmigration.models import MigrationFailure
 from tests.cloud.app.models import Row
+from tests.cloud.filling import store
 from tests.cloud.support import Save, Visit, get_visits, make, make_rows, quick, traffic  # noqa: F401
 from tests.engine.support import AUTHOR, change, in_threads, run, work
 
@@ -83,17 +84,20 @@ def test_more_than_a_transaction_can_write(db_alias):
     migration = make(Mapper, on_error="skip")
     run(migration, db_alias)
     (failure,) = get_failures(migration, db_alias)
-    MigrationFailure.objects.using(db_alias).bulk_create(
-        MigrationFailure(
-            id=uuid.uuid4().hex,
-            attempt_uuid=failure.attempt_uuid,
-            key=failure.key,
-            shard_id=failure.shard_id,
-            object_key=str(number),
-            error_class="ValueError",
-            is_passed=True,
-        )
-        for number in range(1, 450)
+    store(
+        (
+            MigrationFailure(
+                id=uuid.uuid4().hex,
+                attempt_uuid=failure.attempt_uuid,
+                key=failure.key,
+                shard_id=failure.shard_id,
+                object_key=str(number),
+                error_class="ValueError",
+                is_passed=True,
+            )
+            for number in range(1, 450)
+        ),
+        db_alias,
     )
     done = take(migration, db_alias)
     assert (done.accepted_count, done.open_count, done.goes_on) == (450, 0, True)

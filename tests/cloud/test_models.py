@@ -23,6 +23,7 @@ from massmigration.exceptions import FenceLost, InvalidDefinition
 from massmigration.models import MigrationAttempt, MigrationEvent, MigrationFailure, MigrationRecord, MigrationShard
 from massmigration.recorder import Author
 from tests.cloud.app.models import Row
+from tests.cloud.filling import store
 from tests.cloud.support import Visit, get_visits, make, make_rows, quick, traffic, watch_traffic  # noqa: F401
 from tests.conftest import ROOT
 from tests.engine.support import AUTHOR, change, in_threads, run, work
@@ -230,7 +231,7 @@ def test_hundreds_of_shards_are_planned_and_a_restart_deletes_them(db_alias):
     more = make_shards(50, old, status="done")
     for shard in more:
         shard.id += "-2"
-    recorder.ShardMaker(db_alias).add_shards(more)
+    store(more, db_alias)
     recorder.insert_record(KEY, db_alias, status=states.APPLIED, attempt_uuid=old)
     executor.restart(make(Visit), db_alias, AUTHOR, enqueue=False)
     assert recorder.get_shards(old, db_alias) == []
@@ -275,8 +276,7 @@ def test_failures_are_kept_counted_and_closed_by_hundreds(db_alias):
     attempt_uuid = uuid.uuid4()
     failures = make_failures(450, attempt_uuid)
     failures[7].message, failures[7].traceback = "ö" * 2000, "line\n" * 4000
-    MigrationFailure.objects.using(db_alias).bulk_create(failures[:300])
-    MigrationFailure.objects.using(db_alias).bulk_create(failures[300:])
+    store(failures, db_alias)
     recorder.keep_failure(failures[7], db_alias)
     assert recorder.count_open_failures(attempt_uuid, db_alias) == 450
     assert recorder.count_open_failures(uuid.uuid4(), db_alias) == recorder.count_open_failures(None, db_alias) == 0
@@ -362,7 +362,8 @@ def strict_datastore(clean_databases: None, tmp_path: Path, monkeypatch: pytest.
     program = root / "platform" / datastore.COMPONENT / "cloud_datastore_emulator"
     command = [str(program), "start", "--host=127.0.0.1", f"--port={port}", "--store_on_disk=False"]
     command += ["--firestore_in_datastore_mode", "--require_indexes", f"--index_file={ROOT / 'index.yaml'}", "data"]
-    server = processes.start("The strict emulator", port, command, directory, stop=processes.KILL_GROUP)
+    options = {"stop": processes.KILL_GROUP, "env": gcloud.get_environment()}
+    server = processes.start("The strict emulator", port, command, directory, **options)
     server.wait(gcloud.is_ready)
     connections["datastore"].close()
     monkeypatch.setitem(os.environ, datastore.HOST, server.address)

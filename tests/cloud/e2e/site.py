@@ -19,6 +19,7 @@ from massmigration import recorder, states
 from massmigration.models import MigrationRecord, MigrationShard
 from tests import servers
 from tests.cloud.app.models import Row
+from tests.cloud.filling import store
 from tests.conftest import ROOT, get_environment
 from tests.servers import cloudtasks, processes
 
@@ -240,7 +241,11 @@ def serve(backend: str, *, port: int | None = None, has_queues: bool = True, **v
 
 def add_rows(db_alias: str, kind: str, count: int) -> None:
     """Store rows for a migration to visit."""
-    Row.objects.using(db_alias).bulk_create([Row(name=kind) for _ in range(count)])
+    rows = [Row(name=kind) for _ in range(count)]
+    if db_alias == "postgres":
+        Row.objects.using(db_alias).bulk_create(rows)
+    else:
+        store(rows, db_alias)
 
 
 def count_visits(db_alias: str, kind: str) -> Counter[int]:
