@@ -32,7 +32,8 @@ def perform(action: Action, key: str, db_alias: str, user: AbstractBaseUser, **o
     try:
         done = api.ACTIONS[action.name](key, db_alias, user=user, origin="admin", **options)
     except MassMigrationError as error:
-        raise ActionFailed(_begin_with_word(get_message(error), key)) from error
+        message = get_message(error)  # the admin makes its first letter a capital, which must not be that of a key
+        raise ActionFailed(f"Migration {message}" if message.startswith(key) else message) from error
     except Exception as error:  # get_queryset() and before_start() are the author's and may raise anything
         logger.exception("%s: the action %r failed on database '%s'", key, action.name, db_alias)
         raise ActionFailed(
@@ -43,8 +44,3 @@ def perform(action: Action, key: str, db_alias: str, user: AbstractBaseUser, **o
         accepted = wording.describe_accepted(done.accepted_count, done.open_count, goes_on=done.goes_on)
         return f"Migration {key} on database '{db_alias}': {accepted}."
     return wording.describe_done(action.name, key, db_alias)
-
-
-def _begin_with_word(sentence: str, key: str) -> str:
-    """Django's admin makes the first letter of a message a capital, which would be a wrong key."""
-    return f"Migration {sentence}" if sentence.startswith(key) else sentence

@@ -38,20 +38,19 @@ class Access(Protocol):
 def ask_run_permission(
     migration: BaseMigration, user: AbstractBaseUser | AnonymousUser, action: str, db_alias: str
 ) -> bool:
-    """Return whether the migration lets a person do something to it.
-
-    Args:
-        migration: The definition.
-        user: The person, who has the permission ``massmigration.run_migration``.
-        action: What they want to do, such as ``"pause"``.
-        db_alias: The database.
+    """Return whether the migration lets a person, who has ``massmigration.run_migration``, do something to it.
 
     Raises:
         ConfigurationError: The hook is asynchronous or a generator: what it returns would always count as a yes.
         Exception: Whatever the author's code raises.
     """
     hook: Callable[..., Any] = migration.has_run_permission
-    verdict = hook(user, action, db_alias) if takes_action(hook) else hook(user)
+    arguments: tuple[Any, ...] = (user, action, db_alias)
+    try:
+        inspect.signature(hook).bind(*arguments)
+    except TypeError:  # it takes the user only
+        arguments = (user,)
+    verdict = hook(*arguments)
     if inspect.isawaitable(verdict) or inspect.isgenerator(verdict) or inspect.isasyncgen(verdict):
         if inspect.iscoroutine(verdict) or inspect.isgenerator(verdict):
             verdict.close()
@@ -61,12 +60,3 @@ def ask_run_permission(
             key=migration.key,
         )
     return bool(verdict)
-
-
-def takes_action(hook: Callable[..., Any]) -> bool:
-    """Return whether a bound ``has_run_permission`` takes ``(user, action, db_alias)``, and not only ``(user)``."""
-    try:
-        inspect.signature(hook).bind(None, "", "")
-    except TypeError:
-        return False
-    return True

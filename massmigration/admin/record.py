@@ -65,17 +65,11 @@ class MigrationRecordAdmin(RecordAdmin):
         """Return the records of the database that is written to; a replica, which reads may go to, lags behind."""
         return super().get_queryset(request).using(router.db_for_write(self.model))
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Records are not added by hand."""
+    def has_add_permission(self, request: HttpRequest, obj: MigrationRecord | None = None) -> bool:
+        """Records are not added, changed or deleted by hand; "Reset to not run…" does it with an event."""
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: MigrationRecord | None = None) -> bool:
-        """Fields are not changed by hand."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: MigrationRecord | None = None) -> bool:
-        """Records are not deleted by hand; "Reset to not run…" does it with an event."""
-        return False
+    has_change_permission = has_delete_permission = has_add_permission
 
     def has_view_permission(self, request: HttpRequest, obj: MigrationRecord | None = None) -> bool:
         """Return whether this person may view records or run migrations."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand
@@ -108,35 +107,25 @@ def accept(command: BaseCommand, options: dict[str, Any]) -> int:
             "massmigration accept needs a reason, which the events keep: add --reason with a few words on why these "
             "objects are skipped."
         )
-    codes = []
-    for alias in aliases:
-        names, until = options["failure"], None
-        count = len(names or ())
-        if not names:  # what fails while a person thinks about the question is not meant
-            until = api.get_last_failed_at(key, alias)
-            count = api.count_failures(key, alias).acceptable
-        target = f"{wording.count(count, 'failures')} of {wording.name_target(key, alias)}"
-        if count:
-            confirm(command, options, states.ACTIONS["accept"], target)
-        codes.append(_accept(command, options, key, alias, names, until))
-    return exits.combine(codes)
+    return exits.combine([_accept(command, options, key, alias) for alias in aliases])
 
 
-def _accept(
-    command: BaseCommand,
-    options: dict[str, Any],
-    key: str,
-    db_alias: str,
-    names: list[str] | None,
-    until: datetime | None,
-) -> int:
+def _accept(command: BaseCommand, options: dict[str, Any], key: str, db_alias: str) -> int:
+    until = None
+    count = len(options["failure"] or ())
+    if not count:  # what fails while a person thinks about the question is not meant
+        until = api.get_last_failed_at(key, db_alias)
+        count = api.count_failures(key, db_alias).acceptable
+    if count:
+        target = f"{wording.count(count, 'failures')} of {wording.name_target(key, db_alias)}"
+        confirm(command, options, states.ACTIONS["accept"], target)
     migration = api.get_migration(key)
     works_here = options["wait"] and not worker.works_elsewhere(migration)
     done = api.accept_failures(
         key,
         db_alias,
         reason=options["reason"],
-        failures=names or None,
+        failures=options["failure"] or None,
         until=until,
         actor=options["actor"],
         origin="command",

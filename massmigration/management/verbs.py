@@ -128,30 +128,31 @@ def _do(
     return Verb(action.verb, action.why + more, add_arguments or add_usual_arguments, handle or _act(action), aliases)
 
 
-_ALL: Final = (
-    Verb(
-        states.ACTIONS["start"].verb,
-        "Apply a migration and what it depends on; the same as massmigrate.",
-        migrate.add_arguments,
-        migrate.migrate,
-    ),
-    _do("pause"),
-    _do("resume"),
-    _do("cancel"),
-    _do("retry"),
-    _do("restart", asks=True),
-    Verb(
-        "failures",
-        "List the objects that failed, with their errors.",
-        failures.add_list_arguments,
-        failures.show_failures,
-    ),
-    _do("accept", failures.accept, add_arguments=failures.add_accept_arguments),
-    _do("fake"),
-    _do("reset", asks=True, aliases=("delete",)),
-    _do("recover", _recover, more=" Without a name: all that is stalled."),
-    Verb("watch", "Show the progress until the end; change nothing.", add_target_arguments, _watch),
-    Verb("events", "Show who did what, and when.", events.add_arguments, events.show_events),
-)
-
-VERBS: Final = {verb.name: verb for verb in _ALL}
+VERBS: Final = {
+    verb.name: verb
+    for verb in (
+        Verb(
+            states.ACTIONS["start"].verb,
+            "Apply a migration and what it depends on; the same as massmigrate.",
+            migrate.add_arguments,
+            migrate.migrate,
+        ),
+        _do("pause"),
+        _do("resume"),
+        _do("cancel"),
+        _do("retry"),
+        _do("restart", asks=True),
+        Verb(
+            "failures",
+            "List the objects that failed, with their errors.",
+            failures.add_list_arguments,
+            failures.show_failures,
+        ),
+        _do("accept", failures.accept, add_arguments=failures.add_accept_arguments),
+        _do("fake"),
+        _do("reset", asks=True, aliases=("delete",)),
+        _do("recover", _recover, more=" Without a name: all that is stalled."),
+        Verb("watch", "Show the progress until the end; change nothing.", add_target_arguments, _watch),
+        Verb("events", "Show who did what, and when.", events.add_arguments, events.show_events),
+    )
+}
