@@ -25,21 +25,13 @@ SHORTEST_LOOK_SECONDS: Final = 0.1
 
 
 class Extension(TypedDict):
-    """What ``MigrationShard.extension`` holds.
+    """What ``MigrationShard.extension`` holds."""
 
-    Attributes:
-        planned: The largest key when the range was planned, encoded; None if there was none.
-        largest: The key that the range goes to for now; None if there is none.
-        rows: How many rows the last extension had; None before the first.
-        count: How many extensions there were in a row of which none was smaller than the one before.
-        noted_at: When ``largest`` was noted, in seconds since 1970.
-    """
-
-    planned: str | None
-    largest: str | None
-    rows: int | None
-    count: int
-    noted_at: float
+    planned: str | None  # The largest key when the range was planned, encoded; None if there was none.
+    largest: str | None  # The key that the range goes to for now; None if there is none.
+    rows: int | None  # How many rows the last extension had; None before the first.
+    count: int  # How many extensions there were in a row of which none was smaller than the one before.
+    noted_at: float  # When ``largest`` was noted, in seconds since 1970.
 
 
 class RowsAhead(Exception):

@@ -36,19 +36,15 @@ class ObjectFailed(Exception):
 
 
 class Isolation:
-    """How large the batches of a shard may be, after one of them has failed or has lost its worker.
-
-    Attributes:
-        limit: The maximum number of objects; None while nothing is wrong, when batches have the ``size`` of the pacer.
-        singles_left: How many objects still have to be worked one by one, because workers were lost at one of them.
-    """
+    """How large the batches of a shard may be, after one of them has failed or has lost its worker."""
 
     def __init__(self, processor: Processor, shard: MigrationShard, size: int) -> None:
         self.processor = processor
         self.shard = shard
-        # The batches at which workers were lost may have grown once since their size was written to the shard.
+        # How many objects still have to be worked one by one, because workers were lost at one of them. The batches
+        # at which they were lost may have grown once since their size was written to the shard.
         self.singles_left = 2 * size + 1 if is_searching(shard) and processor.isolates else 0
-        self.limit: int | None = 1 if self.singles_left else None
+        self.limit: int | None = 1 if self.singles_left else None  # None while nothing is wrong.
         self._suspect: tuple[str | None] | None = None  # the cursor after which a single object has raised once
 
     def make_room(self, batch: Batch | None) -> bool:

@@ -106,21 +106,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Subject:
-    """A migration whose standing is wanted.
-
-    Attributes:
-        key: The migration's key.
-        migration: The definition, or None if there is none that works.
-        missing_status: The status to show if there is no record, or no definition.
-        error: Why there is no definition.
-        source_hash: Hash of the file as it is now.
-    """
+    """A migration whose standing is wanted."""
 
     key: str
-    migration: BaseMigration | None
-    missing_status: str = states.NOT_RUN
-    error: str | None = None
-    source_hash: str | None = None
+    migration: BaseMigration | None  # None if there is no definition that works.
+    missing_status: str = states.NOT_RUN  # To be shown if there is no record, or no definition.
+    error: str | None = None  # Why there is no definition.
+    source_hash: str | None = None  # Of the file as it is now.
 
 
 def get_progress(subject: Subject, db_alias: str) -> Progress:

@@ -17,27 +17,16 @@ from massmigration.models import MigrationShard
 
 @dataclass(frozen=True)
 class ShardSums:
-    """What the shards of one attempt add up to.
+    """What the shards of one attempt add up to."""
 
-    Attributes:
-        ranges: How many key ranges there are.
-        ranges_done: How many of them are done.
-        processed: Objects that were visited.
-        changed: Objects that were changed.
-        has_plan: Whether the ranges are known.
-        last_progress_at: When a batch was done last.
-        live: The shards that workers hold now.
-        shards: All of them, while the run is active.
-    """
-
-    ranges: int = 0
+    ranges: int = 0  # How many key ranges there are.
     ranges_done: int = 0
-    processed: int = 0
+    processed: int = 0  # Objects that were visited.
     changed: int = 0
-    has_plan: bool = False
-    last_progress_at: datetime | None = None
-    live: Sequence[MigrationShard] = ()
-    shards: Sequence[MigrationShard] = ()
+    has_plan: bool = False  # Are the ranges known?
+    last_progress_at: datetime | None = None  # When a batch was done last.
+    live: Sequence[MigrationShard] = ()  # Those that workers hold now.
+    shards: Sequence[MigrationShard] = ()  # All of them, while the run is active.
 
     @property
     def workers_alive(self) -> int:

@@ -23,17 +23,12 @@ from massmigration.recorder import Author, Seen
 
 
 class _Way(NamedTuple):
-    """One way to continue an attempt.
+    """One way to continue an attempt."""
 
-    Attributes:
-        action: A name in ``states.MOVES``.
-        opens_failed: Whether what failed is made ready again, and workers that were lost no longer count.
-        is_repair: Whether the run is at work, and only shards are taken whose worker is gone. Nothing else changes:
-            if the backend cannot be reached the record stays as it is, so that the next recovery tries again.
-    """
-
-    action: str
-    opens_failed: bool = False
+    action: str  # A name in ``states.MOVES``.
+    opens_failed: bool = False  # Is what failed made ready again, while workers that were lost no longer count?
+    # Is the run at work, and only shards are taken whose worker is gone? Nothing else changes: if the backend cannot
+    # be reached the record stays as it is, so that the next recovery tries again.
     is_repair: bool = False
 
 

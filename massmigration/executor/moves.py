@@ -16,21 +16,13 @@ from massmigration.recorder import Author, Seen
 
 @dataclass(frozen=True)
 class Move:
-    """An action on a record, which is refused if it is not legal, or if another process was faster.
+    """An action on a record, which is refused if it is not legal, or if another process was faster."""
 
-    Attributes:
-        action: A name in ``states.MOVES``.
-        key: The migration's key.
-        db_alias: The database.
-        author: Who does it.
-        seen: What a person has seen of the record; another state is refused.
-    """
-
-    action: str
+    action: str  # A name in ``states.MOVES``.
     key: str
     db_alias: str
     author: Author
-    seen: Seen | None = None
+    seen: Seen | None = None  # What a person has seen of the record; another state is refused.
 
     def read(self) -> MigrationRecord | None:
         """Return the record, or None if there is none; raise IllegalMove if it is not as a person has seen it."""

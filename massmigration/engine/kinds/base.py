@@ -24,29 +24,17 @@ WORKED_METHODS = (*COMMON_METHODS, Method("verify", (("db_alias",),)))
 
 
 class Kind:
-    """The answers that differ from kind to kind; the defaults fit a kind that does not go through a queryset.
+    """The answers that differ from kind to kind; the defaults fit a kind that does not go through a queryset."""
 
-    Attributes:
-        definition: The class that authors subclass.
-        processor: The class of what works the batches; a kind that is launched has none.
-        methods: The methods that authors may write.
-        unit: What is counted: ``"rows"``, ``"items"``, or nothing if the work is one single step.
-        is_launched: Whether the author's ``launch()`` does all the work, so that there is nothing to plan.
-        has_objects: Whether the work consists of objects, one of which may fail while the others are done.
-        finds_by_key: Whether an object is found by its key alone, without the payload of its shard.
-        plans_in: Where the author's code is while the work is planned, for a sentence.
-        works_in: Where it is before an object can be named, for a sentence.
-    """
-
-    definition: ClassVar[type[BaseMigration]]
-    processor: ClassVar[type[Processor]]
-    methods: ClassVar[tuple[Method, ...]] = WORKED_METHODS
-    unit: ClassVar[str] = ""
-    is_launched: ClassVar[bool] = False
-    has_objects: ClassVar[bool] = True
-    finds_by_key: ClassVar[bool] = False
-    plans_in: ClassVar[str] = "while planning"
-    works_in: ClassVar[str] = "in operation()"
+    definition: ClassVar[type[BaseMigration]]  # The class that authors subclass.
+    processor: ClassVar[type[Processor]]  # What works the batches; a kind that is launched has none.
+    methods: ClassVar[tuple[Method, ...]] = WORKED_METHODS  # Those that authors may write.
+    unit: ClassVar[str] = ""  # What is counted: "rows", "items", or nothing if the work is one single step.
+    is_launched: ClassVar[bool] = False  # Does the author's launch() do all the work, so that nothing is planned?
+    has_objects: ClassVar[bool] = True  # Are there objects, one of which may fail while the others are done?
+    finds_by_key: ClassVar[bool] = False  # Is an object found by its key alone, without the payload of its shard?
+    plans_in: ClassVar[str] = "while planning"  # Where is the author's code meanwhile? For a sentence.
+    works_in: ClassVar[str] = "in operation()"  # Where is it before an object can be named? For a sentence.
 
     migration: Any
 

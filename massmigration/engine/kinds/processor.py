@@ -20,31 +20,18 @@ from massmigration.models import MigrationShard
 
 @dataclass
 class Batch:
-    """The objects that are handled in one transaction.
+    """The objects that are handled in one transaction."""
 
-    Attributes:
-        objects: Model instances, primary keys or items.
-        cursor: Where the shard stands once the batch is done, encoded; None if nothing is left to do.
-        keys: The encoded key of an object by its index.
-        snapshot: The values that the objects were loaded with.
-        version: How the database stood when they were loaded, if it tells.
-        is_locked: Whether they are rows that were locked.
-        worked: For how many objects the operation has returned; None if it is called for all of them at once.
-        extension: How far the last range goes, if it is that one's batch.
-        rest: What the operation raised to rest the shard once what came before is committed.
-        callbacks: What the operation registered for after the commit; None if it is called in the transaction.
-    """
-
-    objects: list[Any]
-    cursor: str | None
-    keys: Callable[[int], str]
-    snapshot: Snapshot | None = None
-    version: Any = None
-    is_locked: bool = False
-    worked: int | None = None
-    rest: RetryLater | Rest | None = None
-    callbacks: HeldCallbacks | None = None
-    extension: Extension | None = None
+    objects: list[Any]  # Model instances, primary keys or items.
+    cursor: str | None  # Where the shard stands once the batch is done, encoded; None if nothing is left to do.
+    keys: Callable[[int], str]  # The encoded key of an object by its index.
+    snapshot: Snapshot | None = None  # The values that the objects were loaded with.
+    version: Any = None  # How the database stood when they were loaded, if it tells.
+    is_locked: bool = False  # Are they rows that were locked?
+    worked: int | None = None  # For how many the operation has returned; None if it is called for all at once.
+    rest: RetryLater | Rest | None = None  # Raised to rest the shard once what came before is committed.
+    callbacks: HeldCallbacks | None = None  # Held for after the commit; None if the operation runs in the transaction.
+    extension: Extension | None = None  # How far the last range goes, if it is that one's batch.
 
     def cut(self, count: int) -> None:
         """Keep the first ``count`` objects only: the others are the next batch's."""
@@ -63,33 +50,19 @@ class Written:
 
 @dataclass
 class Processor:
-    """Works the batches of one shard.
-
-    Attributes:
-        migration: The definition.
-        db_alias: The database that is migrated.
-        should_stop: Asked between two objects: whether to end the batch early.
-        work_alias: The database that the operation reads and writes.
-        reads_rows: Whether the objects are read from the database, where they can be locked.
-        batch_seconds: How long a batch should take.
-        largest_size: The maximum number of objects, unless the author says more.
-        gap_seconds: How long to leave the database alone between two batches.
-        interval_seconds: How long at least from one batch to the next, since each writes the shard.
-        can_operate_in_transaction: Whether the author's code may run in a transaction, on all databases that are used.
-        isolates: Whether an object that raised is tried again.
-    """
+    """Works the batches of one shard."""
 
     migration: Any
-    db_alias: str
-    should_stop: Callable[[], bool] = lambda: False
-    work_alias: str = field(init=False)
-    batch_seconds: float = field(init=False)
-    largest_size: int = field(default=LARGEST_LOADED, init=False)
-    gap_seconds: float = field(default=0.0, init=False)
-    interval_seconds: float = field(default=0.0, init=False)
-    can_operate_in_transaction: bool = field(init=False)
-    isolates: bool = field(default=True, init=False)
-    reads_rows: ClassVar[bool] = False
+    db_alias: str  # The database that is migrated.
+    should_stop: Callable[[], bool] = lambda: False  # Asked between two objects: is the batch to end early?
+    work_alias: str = field(init=False)  # The database that the operation reads and writes.
+    batch_seconds: float = field(init=False)  # How long a batch should take.
+    largest_size: int = field(init=False)  # The maximum number of objects, unless the author says more.
+    gap_seconds: float = field(default=0.0, init=False)  # How long to leave the database alone after a batch.
+    interval_seconds: float = field(default=0.0, init=False)  # From one batch to the next, as each writes the shard.
+    can_operate_in_transaction: bool = field(init=False)  # On all databases that are used.
+    isolates: ClassVar[bool] = True  # Is an object that raised tried again?
+    reads_rows: ClassVar[bool] = False  # Are the objects read from the database, where they can be locked?
 
     def __post_init__(self) -> None:
         self.work_alias = getattr(self.migration, "other_database", None) or self.db_alias
