@@ -22,10 +22,11 @@ from massmigration.recorder.failures import (
     iterate_failures,
     keep_failure,
 )
-from massmigration.recorder.freeing import free_shards, open_again, skip_object
 from massmigration.recorder.holding import ShardRecorder
 from massmigration.recorder.making import Part, ShardMaker
 from massmigration.recorder.records import (
+    Seen,
+    check_seen,
     delete_record,
     fail,
     get_keys,
@@ -38,51 +39,12 @@ from massmigration.recorder.records import (
     move,
     refuse,
 )
-from massmigration.recorder.seen import Seen, check_seen
-from massmigration.recorder.shards import delete_shards, get_shard, get_shards, in_order
-
-__all__ = [
-    "Author",
-    "FailureCounts",
-    "FailureFilter",
-    "Part",
-    "Seen",
-    "ShardMaker",
-    "ShardRecorder",
-    "add_attempt",
-    "add_event",
-    "change_source",
-    "check_seen",
-    "close_failures",
-    "close_selected",
-    "count_failures",
-    "count_open_failures",
-    "delete_record",
-    "delete_shards",
-    "fail",
-    "free_shards",
-    "get_attempt",
-    "get_attempts",
-    "get_events",
-    "get_failures",
-    "get_keys",
-    "get_record",
-    "get_records",
-    "get_running",
-    "get_shard",
-    "get_shards",
-    "has_tables",
-    "in_order",
-    "insert_record",
-    "is_accepted",
-    "iterate_failures",
-    "keep_failure",
-    "keep_totals",
-    "lock_record",
-    "move",
-    "open_again",
-    "record_watch",
-    "refuse",
-    "skip_object",
-    "update_attempt",
-]
+from massmigration.recorder.shards import (
+    delete_shards,
+    free_shards,
+    get_shard,
+    get_shards,
+    in_order,
+    open_again,
+    skip_object,
+)

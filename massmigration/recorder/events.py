@@ -77,11 +77,7 @@ def add_event(
         )
         if entry.signal is not None:
             entry.signal.send_robust(
-                sender=author.sender,
-                key=key,
-                db_alias=db_alias,
-                attempt_uuid=attempt_uuid,
-                actor=author.actor,
+                sender=author.sender, key=key, db_alias=db_alias, attempt_uuid=attempt_uuid, actor=author.actor
             )
 
     transaction.on_commit(after_commit, using=db_alias, robust=True)

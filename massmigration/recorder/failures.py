@@ -147,8 +147,6 @@ def iterate_failures(
         limit: At most this number; None for all.
         with_tracebacks: Whether tracebacks are read, too.
     """
-    if attempt_uuid is None:
-        return
     if not get_database(db_alias).has_free_filters:
         yield from get_failures(attempt_uuid, db_alias, wanted, limit=limit)
         return
@@ -183,8 +181,6 @@ def count_failures_of(attempt_uuids: Sequence[uuid.UUID], db_alias: str) -> dict
 
 def find_last_failed_at(attempt_uuid: uuid.UUID | None, db_alias: str, wanted: FailureFilter) -> datetime | None:
     """Return when the last of the failures that are meant failed; None if there is none."""
-    if attempt_uuid is None:
-        return None
     if not get_database(db_alias).has_aggregates:
         return max((each.failed_at for each in get_failures(attempt_uuid, db_alias, wanted)), default=None)
     found: datetime | None = select_failures(attempt_uuid, db_alias, wanted).aggregate(last=Max("failed_at"))["last"]

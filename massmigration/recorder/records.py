@@ -1,10 +1,10 @@
-"""Writes records: a change of one is a conditional UPDATE together with its event."""
+"""Writes records: a change of one is a conditional UPDATE with its event, if it is still as a person saw it."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -15,8 +15,29 @@ from massmigration.databases.registry import get_database
 from massmigration.exceptions import IllegalMove
 from massmigration.models import MigrationRecord
 from massmigration.recorder.events import Author, add_event
-from massmigration.recorder.seen import Seen
 from massmigration.recorder.shards import delete_shards
+
+
+class Seen(NamedTuple):
+    """What a person has seen of a record before they decided.
+
+    Attributes:
+        attempt_uuid: The record's attempt; None if it had none, or there was no record.
+        status: Its status; empty if it does not matter, as for a pause.
+    """
+
+    attempt_uuid: uuid.UUID | None
+    status: str = ""
+
+
+def check_seen(record: MigrationRecord | None, seen: Seen | None, key: str, db_alias: str, action: str) -> None:
+    """Raise IllegalMove if a record is no longer as a person has seen it."""
+    attempt_uuid, status = (None, states.NOT_RUN) if record is None else (record.attempt_uuid, record.status)
+    if seen is None or (seen.attempt_uuid == attempt_uuid and seen.status in ("", status)):
+        return
+    is_same_attempt = record is None or seen.attempt_uuid in (None, attempt_uuid)
+    sentence = wording.get_stale_refusal(key, db_alias, status, is_same_attempt=is_same_attempt)
+    raise IllegalMove(sentence, key=key, db_alias=db_alias, status=status, action=action)
 
 
 def get_record(key: str, db_alias: str) -> MigrationRecord | None:
@@ -117,11 +138,7 @@ def fail(
     reason: str,
     cause: logs.Cause | None = None,
 ) -> bool:
-    """Move the record of an attempt to FAILED and keep why.
-
-    Returns:
-        Whether that was done; False if the record is not active any more, or has another attempt.
-    """
+    """Move the record of an attempt to FAILED and keep why; return False if it is not active, or not of the attempt."""
     return move(
         key,
         db_alias,
