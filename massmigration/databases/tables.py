@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
+from django.db.models.query import ModelIterable
 
 from massmigration.databases.keyfilters import is_among, is_from, is_upto
 from massmigration.databases.keys import KeyCodec
 from massmigration.databases.locking import has_schema, list_keys, lock_query, lock_rows
 from massmigration.databases.ranges import KeyRange, find_window_end, get_all_rows
 from massmigration.databases.registry import get_database
-from massmigration.databases.yielding import has_own_iteration, list_objects
+from massmigration.exceptions import InvalidDefinition
 
 _Read = Callable[[QuerySet[Any], Sequence[Any]], list[Any]]
 
@@ -54,7 +55,7 @@ class Table:
         is_whole = not queryset.query.where and not queryset.query.annotations
         self.has_windows = not is_whole and self.database.can_skip_rows
         self.is_grouped = queryset.query.group_by is not None
-        self.arranges = has_own_iteration(queryset)
+        self.arranges = _has_own_iteration(queryset)
         self.keys = get_all_rows(queryset)
 
     def find_window_end(self, keys: KeyRange, window: int) -> Any:
@@ -114,7 +115,7 @@ class Table:
         the last key that was seen, after which the row is met in its turn, and the keys up to there are read again.
         """
         if is_counted and self.locks_ranges:
-            return Reading(read(self._lock_query(keys.narrow(self.queryset)), []), keys.upto, is_full=False)
+            return Reading(read(lock_query(keys.narrow(self.queryset).order_by("pk")), []), keys.upto, is_full=False)
         reading = self.read_keys(keys, limit)
         within, wanted = KeyRange(keys.after, reading.last), reading.rows
         # A list that is long is slower than the range, of which most rows match then.
@@ -135,16 +136,36 @@ class Table:
         if not self._locks_itself:
             # GROUP BY cannot be locked, and a child's row lies in two tables: so lock first, read afterwards.
             return self._select(lock_rows(self.queryset.model, wanted, self.alias)).order_by("pk")
-        return self._lock_query(keys.narrow(self.queryset if is_dense else self._select(wanted)))
+        return lock_query(keys.narrow(self.queryset if is_dense else self._select(wanted)).order_by("pk"))
 
     def _find_keys(self, keys: KeyRange) -> QuerySet[Any]:
         return keys.narrow(self.queryset).select_related(None).order_by("pk")
 
     def _list_objects(self, rows: QuerySet[Any], keys: Sequence[Any]) -> list[Any]:
-        return list_objects(rows, keys, arranges=self.arranges)
+        """Return the objects of rows, in the order of their keys, each once although a join may repeat it.
 
-    def _lock_query(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        return lock_query(rows.order_by("pk"))
+        Args:
+            rows: The author's queryset, narrowed down, in the order of the keys.
+            keys: The keys of its rows a moment ago.
+
+        Raises:
+            InvalidDefinition: The objects that a custom class of querysets yields are not those of the rows.
+        """
+        objects = {getattr(obj, "pk", None): obj for obj in rows}
+        if not self.arranges:
+            return list(objects.values())
+        missing, others = set(keys) - objects.keys(), objects.keys() - set(keys)
+        if missing or others:  # which the site may have deleted, inserted or moved in the meantime
+            keys = list(dict.fromkeys(list_keys(rows)))
+            missing, others = missing.intersection(keys), others.difference(keys)
+        if missing or others:
+            raise InvalidDefinition(
+                f"The objects of the queryset of {rows.model._meta.label} are not the rows that the database returned: "
+                f"{len(missing)} of {len(keys)} are left out, and {len(others)} are others. {type(rows).__name__} or "
+                f"{rows._iterable_class.__name__} changes what it yields. Leave rows out with filter(), and yield one "
+                "object for each row."
+            )
+        return [objects[key] for key in keys if key in objects]
 
     def select_batch(self, values: list[Any]) -> QuerySet[Any]:
         """Return the rows of a batch as a queryset, for the author's own statements.
@@ -182,3 +203,11 @@ class Table:
     def _locks_itself(self) -> bool:
         model = self.queryset.model
         return not self.is_grouped and not model._meta.parents and not has_schema(model)
+
+
+def _has_own_iteration(queryset: QuerySet[Any]) -> bool:
+    """Return whether custom code stands between the rows that the database returns and the objects."""
+    if queryset._iterable_class is not ModelIterable:
+        return True
+    methods = (getattr(type(queryset), name) for name in ("__iter__", "__getitem__", "_fetch_all"))
+    return any(not method.__module__.startswith("django.db.models.") for method in methods)
