@@ -10,7 +10,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Final, TypeVar
 
 from django.db import connections, transaction
@@ -90,7 +90,7 @@ class BaseDatabase(ABC):
     @property
     def has_row_locks(self) -> bool:
         """Can rows be locked when they are read (SELECT … FOR UPDATE)?"""
-        return False
+        return bool(self.connection.features.has_select_for_update)
 
     @property
     def is_in_memory(self) -> bool:
@@ -120,11 +120,17 @@ class BaseDatabase(ABC):
 
     # Transactions
 
-    @contextmanager
-    def write_transaction(self) -> Iterator[None]:
-        """Open a transaction that is going to write; within an open one, a savepoint."""
-        with transaction.atomic(using=self.alias):
-            yield
+    def write_transaction(self) -> AbstractContextManager[None]:
+        """Open a transaction that is going to write.
+
+        Within one that is open already, such as the one around an author's test, it is a savepoint.
+        """
+        atomic: AbstractContextManager[None] = transaction.atomic(using=self.alias)
+        return atomic if self.connection.in_atomic_block else self.begin_writing(atomic)
+
+    def begin_writing(self, atomic: AbstractContextManager[None]) -> AbstractContextManager[None]:
+        """Return Django's outermost transaction as one that is going to write."""
+        return atomic
 
     def run_write(self, write: Callable[[], Result], *, patience: float | None = None) -> Result:
         """Call ``write`` in a write transaction, and repeat it while other writers are in the way.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
-
-from django.db.models import QuerySet
+from typing import Final, NamedTuple
 
 COUNT_SECONDS: Final = 1.0
 """A count that takes longer is given up."""
@@ -15,10 +13,3 @@ class Count(NamedTuple):
 
     number: int | None
     is_estimate: bool
-
-
-def count_distinct(queryset: QuerySet[Any]) -> int:
-    """Return how many different rows a queryset has."""
-    if len(queryset.query.alias_map) > 1:  # a join may repeat rows
-        queryset = queryset.values("pk").distinct()
-    return queryset.count()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Final
 
 from django.db import DatabaseError, NotSupportedError, OperationalError, ProgrammingError, transaction
@@ -16,13 +16,7 @@ from massmigration.databases.counting import COUNT_SECONDS
 from massmigration.databases.keyfilters import get_key_fields
 from massmigration.databases.keys import KeyCodec
 from massmigration.databases.sql import SqlDatabase, get_state
-from massmigration.databases.writeback import (
-    Rows,
-    is_understood_by_us,
-    write_listed,
-    write_singly,
-    write_unnested,
-)
+from massmigration.databases.writeback import Rows, is_understood_by_us, write_listed, write_singly, write_unnested
 
 CLOCK_SECONDS: Final = 300.0
 """How long a reading of the clock is good enough for pages and commands; a worker reads it for each slice."""
@@ -54,12 +48,12 @@ class Database(SqlDatabase):
     def is_transient(self, error: BaseException) -> bool:
         """As on all SQL databases; psycopg has no SQLSTATE for a connection that was cut off."""
         if isinstance(error, OperationalError) and get_state(error) is None:
-            return _is_from_psycopg(error)
+            return self.is_from_driver(error)
         return super().is_transient(error)
 
     def is_from_driver(self, error: BaseException) -> bool:
         """Return whether Django made the error from one of psycopg, or of its pool."""
-        return _is_from_psycopg(error)
+        return type(error.__cause__).__module__.startswith("psycopg")
 
     def is_timed_out(self, error: BaseException) -> bool:
         """Return whether PostgreSQL gave a statement up, for ``statement_timeout`` or because a person cancelled it."""
@@ -70,18 +64,13 @@ class Database(SqlDatabase):
         return super().is_in_the_way(error) or get_state(error) == NOT_AVAILABLE
 
     @contextmanager
-    def write_transaction(self) -> Iterator[None]:
-        """Open a transaction that is going to write; it is READ COMMITTED, whatever level the site has chosen.
+    def begin_writing(self, atomic: AbstractContextManager[None]) -> Iterator[None]:
+        """Begin it READ COMMITTED, whatever level the site has chosen.
 
         With one snapshot for the whole transaction, the last statement of a batch would fail as soon as the heartbeat
-        had renewed the lease in the same row. A transaction that is open already, such as the one around an author's
-        test, is left as it is.
+        had renewed the lease in the same row.
         """
-        if self.connection.in_atomic_block:
-            with transaction.atomic(using=self.alias):
-                yield
-            return
-        with self._read_committed(), transaction.atomic(using=self.alias):
+        with self._read_committed(), atomic:
             if not self._has_psycopg3:  # psycopg2 would send a statement to set the level, and one to set it back
                 with self.connection.cursor() as cursor:
                     cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
@@ -193,7 +182,3 @@ class Database(SqlDatabase):
             )
         else:
             write_unnested(rows, values)
-
-
-def _is_from_psycopg(error: BaseException) -> bool:
-    return type(error.__cause__).__module__.startswith("psycopg")

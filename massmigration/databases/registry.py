@@ -22,11 +22,7 @@ _databases: dict[str, BaseDatabase] = {}
 
 
 def get_database(alias: str) -> BaseDatabase:
-    """Return the one object of a database.
-
-    Args:
-        alias: Its name in ``DATABASES``.
-    """
+    """Return the one object of the database that has this alias in ``DATABASES``."""
     found = _databases.get(alias)
     if found is None:  # two threads may both make one, and one of them stays
         found = _databases.setdefault(alias, _find_class(connections[alias])(alias))

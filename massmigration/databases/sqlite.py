@@ -6,10 +6,10 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.db.models import AutoField, DecimalField, IntegerField, Model, QuerySet
 
 from massmigration.databases.keyfilters import get_key_fields
@@ -38,34 +38,29 @@ class Database(SqlDatabase):
         """Return whether another connection is writing, or ours was closed."""
         if isinstance(error, InterfaceError):  # sqlite3's, up to Python 3.10, is about a value that it cannot store
             return error.__cause__ is None
-        return is_locked(error) or super().is_transient(error)
+        return self.is_contention(error) or super().is_transient(error)
 
     def is_contention(self, error: BaseException) -> bool:
         """Return whether SQLite refused a write because another connection is writing."""
-        return is_locked(error)
+        return isinstance(error, OperationalError) and bool(re.search(r"database( \w+)? is locked", str(error)))
 
     def is_timed_out(self, error: BaseException) -> bool:
         """Return whether a statement was interrupted."""
         return isinstance(error, OperationalError) and "interrupted" in str(error)
 
     @contextmanager
-    def write_transaction(self) -> Iterator[None]:
-        """Open a transaction that is going to write; it begins IMMEDIATE.
+    def begin_writing(self, atomic: AbstractContextManager[None]) -> Iterator[None]:
+        """Begin it IMMEDIATE.
 
         One that reads first and writes later fails at once in WAL mode when another connection wrote in between,
-        whatever the time-out is (https://www.sqlite.org/isolation.html). A transaction that is open already, such as
-        the one around an author's test, is left as it is.
+        whatever the time-out is (https://www.sqlite.org/isolation.html).
         """
         connection = self.connection
-        if connection.in_atomic_block:
-            with transaction.atomic(using=self.alias):
-                yield
-            return
         connection.ensure_connection()
         mode = connection.transaction_mode
         connection.transaction_mode = "IMMEDIATE"
         try:
-            with transaction.atomic(using=self.alias):
+            with atomic:
                 yield
         finally:
             connection.transaction_mode = mode
@@ -120,11 +115,6 @@ class Database(SqlDatabase):
             write_listed(rows, rows.prepare(), size=self.max_parameters // len(rows.columns))
         else:
             super().write_rows(rows)
-
-
-def is_locked(error: BaseException) -> bool:
-    """Return whether SQLite refused a write because another connection is writing."""
-    return isinstance(error, OperationalError) and re.search(r"database( \w+)? is locked", str(error)) is not None
 
 
 def _has_row_numbers(model: type[Model]) -> bool:

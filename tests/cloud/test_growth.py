@@ -9,7 +9,6 @@ import pytest
 from massmigration import MapperMigration, executor
 from massmigration.databases.documents.keys import StoreKeys
 from massmigration.databases.documents.keyspace import HIGHEST_INTEGER
-from massmigration.databases.documents.ranges import find_stored_largest
 from massmigration.engine.tables import get_table
 from tests.cloud.app.models import Number, Row, Token, Word
 from tests.cloud.filling import store_rows
@@ -65,9 +64,9 @@ def test_the_largest_key_is_found_whatever_lies_between(db_alias, monkeypatch, m
     Migration.model = model
     table = get_table(make(Migration), db_alias)
     monkeypatch.setattr(StoreKeys, "read", count_reads(looks := [], StoreKeys.read))
-    assert find_stored_largest(table.queryset, after) == (True, keys[-1])
+    assert table.database.find_largest(table.queryset, after) == (True, keys[-1])
     assert len(looks) <= 40
-    assert find_stored_largest(table.queryset, keys[-1]) == (True, None)
+    assert table.database.find_largest(table.queryset, keys[-1]) == (True, None)
 
 
 def test_an_operation_that_stores_rows_ahead_fails_and_can_be_bounded(db_alias):

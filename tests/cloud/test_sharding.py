@@ -20,7 +20,6 @@ from massmigration.databases.documents.keyspace import (
     Texts,
     get_keyspace,
 )
-from massmigration.databases.documents.ranges import find_stored_middle
 from massmigration.databases.keys import KeyCodec
 from massmigration.databases.ranges import KeyRange
 from massmigration.engine import sharding
@@ -247,15 +246,15 @@ def test_the_largest_range_is_the_one_that_is_cut(db_alias, queries):
     store_rows(Number, range(1, 3_001), db_alias)
     table = get_table(make_migration(Number), db_alias)
     ranges = [KeyRange(None, 500), KeyRange(500, 2_500), KeyRange(2_500, None)]
-    number, middle = find_stored_middle(table.queryset, ranges, 300)
+    number, middle = table.database.find_middle(table.queryset, ranges, 300)
     assert number == 1
     assert 1_000 < middle < 2_000
     assert len(queries) <= 3 * 11 + 17
-    assert find_stored_middle(table.queryset, ranges[:1], 600) is None
-    assert find_stored_middle(table.queryset, [KeyRange(2_990, None)], 1) is None
-    assert find_stored_middle(table.queryset, [], 1) is None
+    assert table.database.find_middle(table.queryset, ranges[:1], 600) is None
+    assert table.database.find_middle(table.queryset, [KeyRange(2_990, None)], 1) is None
+    assert table.database.find_middle(table.queryset, [], 1) is None
     queries.clear()
-    assert find_stored_middle(table.queryset, ranges * 20, 300) is not None
+    assert table.database.find_middle(table.queryset, ranges * 20, 300) is not None
     assert len(queries) <= 6 * 11 + 17
 
 
@@ -264,7 +263,7 @@ def test_cut_lies_strictly_within_its_range(db_alias):
     store_rows(Number, keys, db_alias)
     table = get_table(make_migration(Number), db_alias)
     for after, upto in itertools.combinations(range(0, len(keys), 250), 2):
-        found = find_stored_middle(table.queryset, [KeyRange(keys[after], keys[upto])], 1)
+        found = table.database.find_middle(table.queryset, [KeyRange(keys[after], keys[upto])], 1)
         if found is not None:
             assert keys[after] < found[1] < keys[upto]
 

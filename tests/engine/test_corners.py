@@ -11,7 +11,7 @@ from django.db import OperationalError, connections, transaction
 from django.utils import timezone
 
 from massmigration import BaseMigration, CustomMigration, MapperMigration, RetryLater, executor, recorder
-from massmigration.databases.sqlite import is_locked
+from massmigration.databases.registry import get_database
 from massmigration.databases.transactions import run_write
 from massmigration.engine import leases
 from massmigration.engine.kinds import get_kind
@@ -304,9 +304,10 @@ def test_a_worker_that_lost_its_database_goes_on_with_its_own_shard_at_once(db_a
 
 
 def test_only_sqlites_lock_is_taken_for_a_lock():
-    assert is_locked(OperationalError("database is locked"))
-    assert is_locked(OperationalError("database table is locked: testapp_city"))
-    assert not is_locked(OperationalError("deadlock detected: process 7 is blocked by process 8"))
+    is_contention = get_database("default").is_contention
+    assert is_contention(OperationalError("database is locked"))
+    assert is_contention(OperationalError("database table is locked: testapp_city"))
+    assert not is_contention(OperationalError("deadlock detected: process 7 is blocked by process 8"))
 
 
 @pytest.mark.parametrize("model", [CompositeRow, Child])

@@ -13,15 +13,11 @@ _TRANSIENT: Final = frozenset(
 
 def is_transient_at_google(error: BaseException) -> bool:
     """Return whether one of Google's services says that the same work may succeed a moment later."""
-    return _is_one_of(error, _TRANSIENT)
+    return is_google_error(error, _TRANSIENT)
 
 
-def is_aborted(error: BaseException) -> bool:
-    """Return whether a transaction was rolled back because of another one."""
-    return _is_one_of(error, {"Aborted"})
-
-
-def _is_one_of(error: BaseException, names: Collection[str]) -> bool:
+def is_google_error(error: BaseException, names: Collection[str]) -> bool:
+    """Return whether an error is, or comes from, one of Google's that has one of these names."""
     for candidate in (error, error.__cause__):
         for base in type(candidate).__mro__:
             if base.__module__ == "google.api_core.exceptions" and base.__name__ in names:

@@ -9,16 +9,8 @@ from typing import Any, Final
 from django.db import InterfaceError, transaction
 from django.db.models import Field, Model, QuerySet
 
-from massmigration.databases.base import BaseDatabase
-from massmigration.databases.counting import COUNT_SECONDS, Count
-from massmigration.databases.documents.errors import is_aborted, is_transient_at_google
-from massmigration.databases.documents.ranges import (
-    count_stored,
-    count_up_to_limit,
-    find_stored_bounds,
-    find_stored_largest,
-    find_stored_middle,
-)
+from massmigration.databases.documents.errors import is_google_error, is_transient_at_google
+from massmigration.databases.documents.ranges import StoreRanges
 from massmigration.databases.locking import list_keys
 from massmigration.databases.ranges import KeyRange
 from massmigration.databases.redaction import get_message
@@ -32,7 +24,7 @@ _LOOKUPS: Final[dict[str, Callable[[Any, Any], bool]]] = {
 }
 
 
-class Database(BaseDatabase):
+class Database(StoreRanges):
     """A document store: no joins, no savepoints, no reading after writing, and an index for each question."""
 
     write_limit = 400  # the connectors refuse more than 500
@@ -56,7 +48,7 @@ class Database(BaseDatabase):
 
     def is_contention(self, error: BaseException) -> bool:
         """Return whether a transaction was rolled back because of another one, so that it may be repeated as it was."""
-        return is_aborted(error)
+        return is_google_error(error, {"Aborted"})
 
     def update_if(self, rows: QuerySet[Any], expected: Mapping[str, Any], fields: Mapping[str, Any]) -> int:
         """Read the rows and compare them, since a query may look at indexed fields only."""
@@ -85,31 +77,6 @@ class Database(BaseDatabase):
     def has_table(self, name: str) -> bool:
         """Return True: a table comes into being with its first row."""
         return True
-
-    def count(self, queryset: QuerySet[Any], seconds: float = COUNT_SECONDS) -> Count:
-        """Count at most a thousand rows, since that costs by the row.
-
-        The number of queries is bounded, whatever ``seconds`` is.
-        """
-        return Count(*count_stored(queryset))
-
-    def count_range(self, queryset: QuerySet[Any], keys: KeyRange, seconds: float) -> Count:
-        """Count at most a thousand rows, and one more if there are more."""
-        return Count(count_up_to_limit(queryset, keys), is_estimate=False)
-
-    def find_bounds(self, queryset: QuerySet[Any], most: int, rows_per_range: int | None) -> list[Any]:
-        """Divide the rows that the queryset finds."""
-        return find_stored_bounds(queryset, most, rows_per_range)
-
-    def find_middle(
-        self, queryset: QuerySet[Any], ranges: Sequence[KeyRange], least_rows: int
-    ) -> tuple[int, Any] | None:
-        """Look at the first few ranges, and at the rows that the queryset finds there."""
-        return find_stored_middle(queryset, ranges, least_rows)
-
-    def find_largest(self, queryset: QuerySet[Any], after: Any) -> tuple[bool, Any]:
-        """Search for the largest key, which only integers and UUIDs can be searched for."""
-        return find_stored_largest(queryset, after)
 
     def check_readable(self, queryset: QuerySet[Any], key: str) -> None:
         """Raise InvalidDefinition if the queryset needs an index that the store does not have."""
