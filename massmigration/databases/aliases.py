@@ -26,12 +26,8 @@ def _is_migrated(db_alias: str, app_label: str) -> bool:
 def get_database_aliases(migration: BaseMigration) -> list[str]:
     """Return the aliases that a migration may run on.
 
-    Those that the author allows; without such a list all that the routers admit for the app, replicas left out
-    (``TEST.MIRROR`` marks them, as for Django's own test runner). A migration whose list is none cannot be started; it
-    is shown as if it had no list.
-
-    Args:
-        migration: The definition.
+    Those that the author allows; without such a list all that the routers admit for the app, replicas left out.
+    A migration whose list is none cannot be started; it is shown as if it had no list.
     """
     if migration.allowed_db_aliases is not None and _is_list(migration.allowed_db_aliases):
         return [alias for alias in connections if alias in migration.allowed_db_aliases]

@@ -18,11 +18,7 @@ _SHORTAGE: Final = re.compile(
 
 
 def explain_shortage(message: str) -> str:
-    """Return a sentence with the way out if a database says that no connection is left, else an empty string.
-
-    Args:
-        message: Of a database's error.
-    """
+    """Return a sentence with the way out if a database's error says that no connection is left, else ""."""
     if _SHORTAGE.search(message) is None:
         return ""
     return (
@@ -32,11 +28,7 @@ def explain_shortage(message: str) -> str:
 
 
 def find_pool_fault(settings: Mapping[str, Any]) -> str:
-    """Return why a database's pool of connections is too small for a single worker, or an empty string.
-
-    Args:
-        settings: Of one database, as in ``DATABASES``.
-    """
+    """Return why a pool of connections, as set in ``DATABASES``, is too small for a single worker, or ""."""
     pool = settings.get("OPTIONS", {}).get("pool")
     if not isinstance(pool, Mapping):
         return ""  # none, or psycopg's default, which has four

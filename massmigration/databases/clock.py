@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from datetime import timezone as fixed
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from django.conf import settings
 from django.utils import timezone
 
 from massmigration.conf import conf
 from massmigration.databases.registry import get_database
+from massmigration.models import MigrationShard
 
 MARGIN_SECONDS: Final = 300.0
 """A moment that lies further ahead than it can, by more than this, was written by a clock that was set back since."""
@@ -23,32 +24,13 @@ NO_LEASE: Final[dict[str, Any]] = {"lease_expires_at": None, "lease_until": None
 """The fields of a shard that no worker holds."""
 
 
-class Leased(Protocol):
-    """The fields of a shard that tell until when its worker holds it."""
-
-    lease_until: int | None
-    lease_expires_at: datetime | None
-
-
-class Resting(Protocol):
-    """The fields of a shard that tell until when no worker may take it."""
-
-    not_before: datetime | None
-    enqueued_at: datetime
-
-
 def make_lease(db_alias: str, seconds: float) -> dict[str, Any]:
-    """Return the fields of a shard that is held from now on.
-
-    Args:
-        db_alias: The database.
-        seconds: How long the lease is.
-    """
+    """Return the fields of a shard that is held from now on, for as many seconds."""
     until = round((get_database(db_alias).now() + seconds) * 1000)
     return {"lease_until": until, "lease_expires_at": _get_moment(until)}
 
 
-def get_lease_rest(shard: Leased, db_alias: str) -> float | None:
+def get_lease_rest(shard: MigrationShard, db_alias: str) -> float | None:
     """Return for how many more seconds a lease lasts, negative if it has run out; None if there is none.
 
     ``lease_expires_at`` names the same moment for people and for workers of the version before. Where the two differ,
@@ -61,29 +43,21 @@ def get_lease_rest(shard: Leased, db_alias: str) -> float | None:
     return (shard.lease_expires_at - timezone.now()).total_seconds()
 
 
-def is_leased(shard: Leased, db_alias: str) -> bool:
+def is_leased(shard: MigrationShard, db_alias: str) -> bool:
     """Return whether the lease lasts; one that lies further ahead than any lease can has run out long ago."""
     rest = get_lease_rest(shard, db_alias)
     return rest is not None and 0 <= rest <= conf.lease_seconds + MARGIN_SECONDS
 
 
-def is_resting(shard: Resting, now: datetime) -> bool:
-    """Return whether no worker may take a shard yet.
-
-    Args:
-        shard: A shard, whose rest began when it was enqueued.
-        now: The current time.
-    """
+def is_resting(shard: MigrationShard, now: datetime) -> bool:
+    """Return whether no worker may take a shard yet, whose rest began when it was enqueued."""
     return shard.not_before is not None and shard.not_before > now and not is_ahead(shard.enqueued_at, now)
 
 
 def is_ahead(moment: datetime, now: datetime, seconds: float = 0) -> bool:
     """Return whether a time lies so far ahead that the clock was set back since it was written.
 
-    Args:
-        moment: As it was written.
-        now: The current time.
-        seconds: How far ahead it may lie by what it means.
+    By what it means, it may lie ``seconds`` ahead.
     """
     return (moment - now).total_seconds() > seconds + MARGIN_SECONDS
 

@@ -15,6 +15,8 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field
 
+from massmigration.databases.keys import get_target
+
 _TEXTS: Final = (
     models.CharField, models.EmailField, models.FileField, models.FilePathField, models.ImageField, models.SlugField,
     models.TextField, models.URLField,
@@ -62,12 +64,16 @@ def is_understood(field: Field[Any, Any]) -> bool:
     if is_array(field):
         base: Field[Any, Any] = field.base_field  # type: ignore[attr-defined]
         return is_understood(base) and (is_array(base) or not _overrides(base, _VALUE_METHODS))
-    return _is_plain(field)
+    while field.remote_field is not None:
+        if _get_base(field) not in _REFERENCES or _overrides(field, (*_METHODS, *_VALUE_METHODS)):
+            return False
+        field = field.target_field  # type: ignore[attr-defined]
+    return _get_base(field) in PLAIN_TYPES and not _overrides(field, _METHODS)
 
 
 def is_key_understood(field: Field[Any, Any]) -> bool:
     """Return whether rows may be found by this field with the engine's own SQL."""
-    exact = _get_target(field).get_lookup("exact")
+    exact = get_target(field).get_lookup("exact")
     is_djangos = exact is not None and exact.__module__.startswith("django.db.")
     return is_djangos and not is_array(field) and is_understood(field) and not _overrides(field, _VALUE_METHODS)
 
@@ -84,42 +90,23 @@ def takes_expressions(field: Field[Any, Any]) -> bool:
 
 
 def has_plain_values(field: Field[Any, Any], values: Sequence[Any]) -> bool:
-    """Return whether these are the values that Django's own field would hand to PostgreSQL's driver.
-
-    Args:
-        field: An understood field.
-        values: As its ``get_db_prep_save`` returned them.
-    """
+    """Return whether an understood field has prepared such values as Django's own would hand to PostgreSQL's driver."""
     if is_array(field):
         return True
-    known = PLAIN_TYPES[_get_base(_get_target(field))]
+    known = PLAIN_TYPES[_get_base(get_target(field))]
     types = set(map(type, values))
     return all(each is type(None) or f"{each.__module__.partition('.')[0]}.{each.__name__}" in known for each in types)
 
 
 def is_text(field: Field[Any, Any]) -> bool:
     """Return whether the column of an understood field holds text."""
-    return not is_array(field) and _get_base(_get_target(field)) in _TEXTS
+    return not is_array(field) and _get_base(get_target(field)) in _TEXTS
 
 
 def get_cast(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> str:
     """Return the column's type without its length: a cast to ``varchar(9)`` would cut, an assignment refuses."""
     name = re.sub(r"\([^)]*\)", "", field.rel_db_type(connection) or "text")
     return re.sub(r"^char\b", "bpchar", name)
-
-
-def _is_plain(field: Field[Any, Any]) -> bool:
-    while field.remote_field is not None:
-        if _get_base(field) not in _REFERENCES or _overrides(field, (*_METHODS, *_VALUE_METHODS)):
-            return False
-        field = field.target_field  # type: ignore[attr-defined]
-    return _get_base(field) in PLAIN_TYPES and not _overrides(field, _METHODS)
-
-
-def _get_target(field: Any) -> Any:
-    while field.remote_field is not None:
-        field = field.target_field
-    return field
 
 
 def _get_base(field: Any) -> Any:

@@ -93,8 +93,4 @@ class _IsAmong(Func):
         """Django calls the method that has the name of the vendor. MySQL works off the bare list by ranges."""
         return self.as_sql(compiler, connection, keyword="VALUES ")
 
-    def as_sqlite(  # type: ignore[override]  # as above
-        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
-    ) -> tuple[str, tuple[Any, ...]]:
-        """As on PostgreSQL."""
-        return self.as_sql(compiler, connection, keyword="VALUES ")
+    as_sqlite = as_postgresql  # type: ignore[assignment]  # as above

@@ -20,6 +20,10 @@ from massmigration.databases.keyfilters import get_key_fields
 from massmigration.exceptions import InvalidDefinition
 
 
+def _identity(value: Any) -> Any:
+    return value
+
+
 class KeyType(NamedTuple):
     """One type of key.
 
@@ -36,14 +40,10 @@ class KeyType(NamedTuple):
     name: str
     fields: tuple[str, ...]
     python_type: type
-    encode: Callable[[Any], Any]
-    decode: Callable[[Any], Any]
+    encode: Callable[[Any], Any] = _identity
+    decode: Callable[[Any], Any] = _identity
     to_integer: Callable[[Any], int] | None = None
     from_integer: Callable[[int], Any] | None = None
-
-
-def _identity(value: Any) -> Any:
-    return value
 
 
 def _to_microseconds(value: datetime.timedelta) -> int:
@@ -58,53 +58,33 @@ def _encode_bytes(value: bytes) -> str:
     return base64.b64encode(value).decode("ascii")
 
 
+def _to_iso(value: datetime.date | datetime.time) -> str:
+    return value.isoformat()
+
+
+_INTEGERS: Final = (
+    "AutoField", "BigAutoField", "SmallAutoField", "IntegerField", "BigIntegerField", "SmallIntegerField",
+    "PositiveIntegerField", "PositiveBigIntegerField", "PositiveSmallIntegerField",
+)  # fmt: skip
+_TEXTS: Final = ("CharField", "TextField", "SlugField", "GenericIPAddressField", "FilePathField")
+
 KEY_TYPES: Final = (
-    KeyType(
-        "integer",
-        (
-            "AutoField",
-            "BigAutoField",
-            "SmallAutoField",
-            "IntegerField",
-            "BigIntegerField",
-            "SmallIntegerField",
-            "PositiveIntegerField",
-            "PositiveBigIntegerField",
-            "PositiveSmallIntegerField",
-        ),
-        int,
-        _identity,
-        _identity,
-        _identity,
-        _identity,
-    ),
+    KeyType("integer", _INTEGERS, int, to_integer=_identity, from_integer=_identity),
     KeyType(
         "UUID",
         ("UUIDField",),
         uuid.UUID,
-        lambda value: value.hex,
-        uuid.UUID,
-        lambda value: value.int,
-        lambda value: uuid.UUID(int=value),
+        encode=lambda value: value.hex,
+        decode=uuid.UUID,
+        to_integer=lambda value: value.int,
+        from_integer=lambda value: uuid.UUID(int=value),
     ),
-    KeyType(
-        "string",
-        ("CharField", "TextField", "SlugField", "GenericIPAddressField", "FilePathField"),
-        str,
-        _identity,
-        _identity,
-    ),
+    KeyType("string", _TEXTS, str),
     KeyType("decimal", ("DecimalField",), Decimal, str, Decimal),
-    KeyType("float", ("FloatField",), float, _identity, _identity),
-    KeyType(
-        "date and time",
-        ("DateTimeField",),
-        datetime.datetime,
-        lambda value: value.isoformat(),
-        datetime.datetime.fromisoformat,
-    ),
-    KeyType("date", ("DateField",), datetime.date, lambda value: value.isoformat(), datetime.date.fromisoformat),
-    KeyType("time", ("TimeField",), datetime.time, lambda value: value.isoformat(), datetime.time.fromisoformat),
+    KeyType("float", ("FloatField",), float),
+    KeyType("date and time", ("DateTimeField",), datetime.datetime, _to_iso, datetime.datetime.fromisoformat),
+    KeyType("date", ("DateField",), datetime.date, _to_iso, datetime.date.fromisoformat),
+    KeyType("time", ("TimeField",), datetime.time, _to_iso, datetime.time.fromisoformat),
     KeyType("duration", ("DurationField",), datetime.timedelta, _to_microseconds, _from_microseconds),
     KeyType("bytes", ("BinaryField",), bytes, _encode_bytes, base64.b64decode),
 )

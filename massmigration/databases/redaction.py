@@ -180,7 +180,7 @@ class _Chain:
     def _tell(self, text: str) -> str:
         for raw in sorted(self._replacements, key=len, reverse=True):
             text = text.replace(raw, self._replacements[raw])
-        text = clean(redact(text))
+        text = make_storable(text)
         return flatten(text) if self._on_one_line else text
 
     def _is_harmless(self, link: BaseException) -> bool:

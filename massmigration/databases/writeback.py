@@ -11,13 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, Field, JSONField, Model, QuerySet, TextField, Value, When
 from django.db.models.functions import Cast
 
-from massmigration.databases.columns import (
-    get_cast,
-    is_key_understood,
-    is_text,
-    is_understood,
-    takes_expressions,
-)
+from massmigration.databases.columns import get_cast, is_key_understood, is_text, is_understood, takes_expressions
 from massmigration.databases.keyfilters import get_key_fields
 from massmigration.databases.locking import list_tables
 from massmigration.exceptions import InvalidDefinition
@@ -45,24 +39,17 @@ def get_fields(model: type[Model], names: Iterable[str], key: str) -> list[Field
     for name in names:
         field = by_name.get(name)
         if field is None:
-            raise InvalidDefinition(
-                f"update_fields of {key} names '{name}', but {model._meta.label} has no such column. "
-                f"Choose among: {', '.join(sorted(field.name for field in model._meta.concrete_fields))}.",
-                key=key,
-            )
-        if field in primary_keys or field.primary_key:
-            raise InvalidDefinition(
-                f"update_fields of {key} names the primary key '{name}', which identifies the row. Leave it out.",
-                key=key,
-            )
-        if getattr(field, "generated", False):
-            raise InvalidDefinition(
-                f"update_fields of {key} names '{name}', which the database computes by itself. Leave it out.",
-                key=key,
-            )
-        if field not in fields:
+            known = ", ".join(sorted(field.name for field in model._meta.concrete_fields))
+            fault = f"'{name}', but {model._meta.label} has no such column. Choose among: {known}."
+        elif field in primary_keys or field.primary_key:
+            fault = f"the primary key '{name}', which identifies the row. Leave it out."
+        elif getattr(field, "generated", False):
+            fault = f"'{name}', which the database computes by itself. Leave it out."
+        else:
             fields.append(field)
-    return fields
+            continue
+        raise InvalidDefinition(f"update_fields of {key} names {fault}", key=key)
+    return list(dict.fromkeys(fields))
 
 
 @dataclass
@@ -122,10 +109,7 @@ def list_rows(
 ) -> Iterator[Rows]:
     """Yield what is to be written to each table that holds some of the fields, parents' tables first.
 
-    Args:
-        objects: Instances of one model, with distinct primary keys.
-        fields: What to write.
-        connection: To the database.
+    Objects and fields are those of ``BaseDatabase.write_objects``.
     """
     if not objects:
         return
@@ -200,12 +184,7 @@ def write_singly(rows: Rows) -> None:
 
 
 def write_unnested(rows: Rows, values: list[list[Any]]) -> None:
-    """Send one array per column; for PostgreSQL.
-
-    Args:
-        rows: What to write.
-        values: The same, as ``Rows.prepare`` returns it.
-    """
+    """Send one array per column, all of which ``Rows.prepare`` has returned; for PostgreSQL."""
     arrays = ", ".join(f"%s::{get_cast(field, rows.connection)}[]" for field in rows.columns)
     names = [f"column{number}" for number in range(1, len(rows.columns) + 1)]
     source = f"unnest({arrays}) AS {NEW}({', '.join(names)})"
@@ -218,7 +197,7 @@ def write_listed(rows: Rows, values: list[list[Any]], *, size: int, casts: Seque
 
     Args:
         rows: What to write.
-        values: The same, as ``Rows.prepare`` returns it.
+        values: Its columns, as ``Rows.prepare`` returned them.
         size: How many rows one statement can have.
         casts: The columns' types, where the database has to be told.
     """

@@ -42,16 +42,10 @@ def update_attempt(attempt_uuid: uuid.UUID, db_alias: str, **fields: Any) -> Non
 
 
 def change_source(attempt: MigrationAttempt, db_alias: str, source_hash: str, former_hashes: dict[str, Any]) -> bool:
-    """Record which version of the file an attempt continues with.
-
-    Args:
-        attempt: As it was read.
-        db_alias: The database.
-        source_hash: Hash of the version.
-        former_hashes: Those that it replaced.
+    """Record which version of the file an attempt continues with, and which ones that replaced.
 
     Returns:
-        Whether no other process has changed it since.
+        Whether no other process has changed it since the attempt was read.
     """
     attempts = MigrationAttempt.objects.using(db_alias).filter(pk=attempt.uuid)
     fields = {"source_hash": source_hash, "former_hashes": former_hashes or None}
@@ -59,14 +53,7 @@ def change_source(attempt: MigrationAttempt, db_alias: str, source_hash: str, fo
 
 
 def record_watch(attempt_uuid: uuid.UUID, db_alias: str, seen: datetime | None, due_at: datetime) -> bool:
-    """Record when the next look at a run is due; return whether no other process has done so since it was read.
-
-    Args:
-        attempt_uuid: The attempt.
-        db_alias: The database.
-        seen: What the caller has read.
-        due_at: What it is to be.
-    """
+    """Record when the next look at a run is due; return False if another process has changed it since it was seen."""
     attempts = MigrationAttempt.objects.using(db_alias).filter(pk=attempt_uuid)
     return bool(get_database(db_alias).update_if(attempts, {"watch_due_at": seen}, {"watch_due_at": due_at}))
 

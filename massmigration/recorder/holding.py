@@ -19,9 +19,6 @@ class ShardRecorder:
     """Writes what the workers of one database do.
 
     A worker passes its shard as it holds it; where the stored one has another fence, FenceLost is raised.
-
-    Args:
-        db_alias: The database.
     """
 
     def __init__(self, db_alias: str) -> None:

@@ -31,11 +31,7 @@ class Part(NamedTuple):
 
 
 class ShardMaker:
-    """Makes the shards of one database.
-
-    Args:
-        db_alias: The database.
-    """
+    """Makes the shards of one database."""
 
     def __init__(self, db_alias: str) -> None:
         self.db_alias = db_alias

@@ -21,11 +21,8 @@ HIGHEST_INTEGER: Final = 2**63 - 1
 LOWEST_INTEGER: Final = -(2**63)
 HIGHEST_UUID: Final = 2**128 - 1
 
-TEXT_DEPTH: Final = 40
-"""How many characters of a string take part; keys that differ only after them count as lying at one place."""
-
-WIDTH: Final = 8
-"""How much wider a character is that keys may have than one that the store was seen to skip."""
+TEXT_DEPTH: Final = 40  # characters of a string that take part; keys that differ only after them lie at one place
+WIDTH: Final = 8  # how much wider a character is that keys may have than one that the store was seen to skip
 
 _CLASSES: Final = ("0123456789", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 

@@ -14,20 +14,11 @@ from typing import Any, Final, NamedTuple
 from massmigration.databases.documents.keys import StoreKeys
 from massmigration.databases.documents.keyspace import KeySpace
 
-PROBE_KEYS: Final = 64
-"""How many keys tell how close together keys lie, to about 12 %."""
-
-SIMILAR: Final = 3.0
-"""Densities that differ by less than this factor count as an even spread."""
-
-FAR: Final = 4_096
-"""A stretch this many times longer than what was read of it is cut near what was read, not in the middle."""
-
-EVEN_DOUBT: Final = 0.35
-"""The part of an even stretch's rows that may be elsewhere than the estimate says."""
-
-TRUSTED_DOUBT: Final = 0.25
-"""A total of which a larger part is in doubt is not told."""
+PROBE_KEYS: Final = 64  # how many keys tell how close together keys lie, to about 12 %
+SIMILAR: Final = 3.0  # densities that differ by less than this factor count as an even spread
+FAR: Final = 4_096  # a stretch this many times longer than what was read of it is cut near that, not in the middle
+EVEN_DOUBT: Final = 0.35  # the part of an even stretch's rows that may be elsewhere than the estimate says
+TRUSTED_DOUBT: Final = 0.25  # a total of which a larger part is in doubt is not told
 
 
 @dataclass(slots=True)
@@ -91,7 +82,7 @@ class Survey:
     @property
     def rows(self) -> int:
         """About how many rows there are; exactly how many if the survey is complete."""
-        return self.keys_read + round(sum(self._list_guessed()))
+        return self.keys_read + round(sum(guess.rows for guess in self._guess_all()))
 
     @property
     def keys_read(self) -> int:
@@ -101,8 +92,7 @@ class Survey:
     @property
     def is_trusted(self) -> bool:
         """Whether ``rows`` is good enough to be told."""
-        guesses = [self._guess(number) for number in range(len(self.stretches))]
-        return sum(guess.doubt for guess in guesses if not guess.is_even) <= TRUSTED_DOUBT * self.rows
+        return sum(guess.doubt for guess in self._guess_all() if not guess.is_even) <= TRUSTED_DOUBT * self.rows
 
     def refine(self, parts: int, limit: int) -> None:
         """Probe until the rows are known well enough to be divided.
@@ -119,7 +109,7 @@ class Survey:
 
     def find_bounds(self, parts: int) -> list[Any]:
         """Return at most ``parts - 1`` rising keys that divide the rows equally. They need not exist."""
-        guessed = self._list_guessed()
+        guessed = [guess.rows for guess in self._guess_all()]
         total = self.keys_read + sum(guessed)
         targets = [total * number / parts for number in range(1, parts)]
         bounds: list[Any] = []
@@ -140,18 +130,16 @@ class Survey:
         share = round((index - len(keys)) / rest * 2**20)
         return self.space.get_key(guess.begin + (guess.end - guess.begin) * share // 2**20) or keys[-1]
 
-    def _list_guessed(self) -> list[float]:
-        return [self._guess(number).rows for number in range(len(self.stretches))]
+    def _guess_all(self) -> list[Guess]:
+        return [self._guess(number) for number in range(len(self.stretches))]
 
     def _choose(self, parts: int) -> int | None:
         """Return the number of the stretch that a probe would help most, or None if all is known well enough."""
         last = self.stretches[-1]
         if self._is_open_end(last) and not last.is_complete and not last.is_stuck:
             return len(self.stretches) - 1
-        guesses = [self._guess(number) for number in range(len(self.stretches))]
-        doubts = [
-            0.0 if stretch.is_stuck else guess.doubt for stretch, guess in zip(self.stretches, guesses, strict=True)
-        ]
+        guesses = zip(self.stretches, self._guess_all(), strict=True)
+        doubts = [0.0 if stretch.is_stuck else guess.doubt for stretch, guess in guesses]
         largest = max(doubts)
         return None if largest <= self.rows / (4 * parts) else doubts.index(largest)
 
