@@ -68,7 +68,7 @@ class SqlRanges(BaseDatabase):
         return []
 
     def find_bounds(self, queryset: QuerySet[Any], most: int, rows_per_range: int | None) -> list[Any]:
-        """Divide the whole table into about as many ranges."""
+        """Divide the whole table into about ``most`` ranges, or fewer."""
         rows, codec = get_all_rows(queryset), KeyCodec(queryset.model)
         row_count = self.estimate_table(rows)
         if rows_per_range is not None and row_count is not None:
