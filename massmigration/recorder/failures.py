@@ -138,14 +138,7 @@ def iterate_failures(
 ) -> Iterator[MigrationFailure]:
     """Go through failures of an attempt, oldest first, in one query on SQL, with few of them in memory.
 
-    On a document store all that are meant are read at once.
-
-    Args:
-        attempt_uuid: The attempt; without one there are none.
-        db_alias: The database.
-        wanted: Which of them.
-        limit: At most this number; None for all.
-        with_tracebacks: Whether tracebacks are read, too.
+    On a document store all that are meant are read at once. Arguments are those of ``get_failures``.
     """
     if not get_database(db_alias).has_free_filters:
         yield from get_failures(attempt_uuid, db_alias, wanted, limit=limit)

@@ -67,12 +67,7 @@ def get_keys(db_alias: str) -> list[str]:
 
 
 def get_running(db_alias: str, *, lock: bool = False) -> list[str]:
-    """Return the keys of the records that are RUNNING.
-
-    Args:
-        db_alias: The database.
-        lock: Whether to keep others from becoming so until the transaction ends.
-    """
+    """Return the keys of the records that are RUNNING; with a lock, no other becomes so until the transaction ends."""
     records = MigrationRecord.objects.using(db_alias).order_by("pk")
     if lock and get_database(db_alias).has_row_locks:
         records = records.filter(status__in=states.ACTIVE).select_for_update()

@@ -24,13 +24,7 @@ def get_shard(shard_id: str, db_alias: str) -> MigrationShard | None:
 
 
 def get_shards(attempt_uuid: uuid.UUID | None, db_alias: str, *, with_payloads: bool = True) -> list[MigrationShard]:
-    """Return all shards of an attempt, sorted by pass, type (plan, range, finish) and number.
-
-    Args:
-        attempt_uuid: The attempt; without one there are none.
-        db_alias: The database.
-        with_payloads: Whether to read what each is about, too, which may be a list of many keys.
-    """
+    """Return all shards of an attempt, in order; payloads may be lists of many keys, so they can be left out."""
     if attempt_uuid is None:
         return []
     shards = MigrationShard.objects.using(db_alias).filter(attempt_uuid=attempt_uuid)
