@@ -29,7 +29,7 @@ LARGEST_OF: Final = 6  # how many ranges are compared for the largest
 SIZE_PROBES: Final = 10  # the most probes for the size of each, after the first
 CUT_PROBES: Final = 16  # the most further probes for the middle of the largest; one more looks at what lies after it
 
-SAMPLE_PER_RANGE: Final = 32  # so many sampled keys make the largest range about half as large again as the mean
+SAMPLE_PER_RANGE: Final = 32  # sampled keys for each range; the largest is about half as large again as the mean
 LEAST_SAMPLE_PER_RANGE: Final = 16  # with fewer the ranges come out too uneven, and are found by probing
 LARGEST_SAMPLE: Final = 1_000
 
