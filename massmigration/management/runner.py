@@ -84,9 +84,7 @@ class Runner:
                 work.pause()
             self.say(*report.describe_interrupt(api.get_progress(key, db_alias), self.style))
             return exits.INTERRUPTED
-        if self.interrupts.is_terminated:
-            return self._tell_termination(key, db_alias)
-        return self.tell_end(key, db_alias, seconds=time.monotonic() - began_at)
+        return self._tell_outcome(key, db_alias, time.monotonic() - began_at)
 
     def work_at_attempt(self, key: str, db_alias: str, attempt_uuid: uuid.UUID) -> int:
         """Work at one attempt only, as worker processes do; change nothing if it is not the record's."""
@@ -97,15 +95,17 @@ class Runner:
             return exits.APPLIED
         Work(migration, db_alias, self.display, self.interrupts, self.actor).work_at_attempt(attempt_uuid)
         self.display.end()
-        if self.interrupts.is_terminated:
-            return self._tell_termination(key, db_alias)
-        return self.tell_end(key, db_alias)
+        return self._tell_outcome(key, db_alias)
 
     def watch(self, key: str, db_alias: str) -> int:
         """Show a migration until it ends, change nothing, and return the exit code for how it ended."""
 
         def look(progress: Progress) -> None:
-            self.display.show(progress, _get_way_out(progress))
+            note = ""
+            if progress.stalled:
+                command = wording.make_command("massmigration recover", key, db_alias)
+                note = f"{wording.Run.of(progress).trouble}; continue with: {command}"
+            self.display.show(progress, note)
 
         try:
             poll(key, db_alias, self.interrupts, look)
@@ -160,13 +160,8 @@ class Runner:
 
         poll(migration.key, db_alias, self.interrupts, look)
 
-    def _tell_termination(self, key: str, db_alias: str) -> int:
+    def _tell_outcome(self, key: str, db_alias: str, seconds: float | None = None) -> int:
+        if not self.interrupts.is_terminated:
+            return self.tell_end(key, db_alias, seconds)
         self.say(*report.describe_termination(api.get_progress(key, db_alias), self.style))
         return exits.TERMINATED
-
-
-def _get_way_out(progress: Progress) -> str:
-    if not progress.stalled:
-        return ""
-    command = wording.make_command("massmigration recover", progress.key, progress.database)
-    return f"{wording.Run.of(progress).trouble}; continue with: {command}"
