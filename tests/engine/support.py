@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -83,6 +84,21 @@ def in_threads(*calls: Callable[[], Any]) -> list[Any]:
     if errors:
         raise errors[0]
     return results
+
+
+def wait_until_waited_for(db_alias: str, seconds: float = 60) -> bool:
+    """Wait until another session of PostgreSQL waits for a lock of ours; return whether one did within the time."""
+    deadline = time.monotonic() + seconds
+    with connections[db_alias].cursor() as cursor:
+        while time.monotonic() < deadline:
+            cursor.execute(
+                "SELECT EXISTS (SELECT 1 FROM pg_locks "
+                "WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
+            )
+            if cursor.fetchone() == (True,):
+                return True
+            time.sleep(0.02)
+    return False
 
 
 def claim_range(migration: BaseMigration, db_alias: str, worker: str = "a") -> MigrationShard:

@@ -9,6 +9,7 @@ from django.db import DatabaseError, InterfaceError, connections, transaction
 
 from massmigration import BatchMigration, MapperMigration, SimpleMigration
 from massmigration.databases.transactions import run_write, write_transaction
+from massmigration.models import MigrationShard
 from tests.engine.support import in_threads, make, run
 from tests.testapp.models import City
 
@@ -113,10 +114,18 @@ def test_a_batch_longer_than_its_lease_is_committed(level, definition, settings)
     City.objects.using(ALIAS).create(name="c")
     calls = []
 
+    def get_leases():
+        return list(MigrationShard.objects.using(ALIAS).values_list("lease_expires_at", flat=True))
+
+    def wait_for_heartbeat():
+        leases = get_leases()
+        while get_leases() == leases:
+            time.sleep(0.02)
+
     def look():
         assert len(calls) < 3, "no batch is ever committed"
         calls.append(get_level())
-        time.sleep(0.8)
+        in_threads(wait_for_heartbeat)
 
     migration = make(type("Migration", (definition,), {"look": staticmethod(look)}))
     progress = run(migration, ALIAS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 from django.db import connections, transaction
@@ -11,7 +10,7 @@ from django.db.models import Count, F, Value
 from django.db.models.functions import Concat
 
 from massmigration import BatchMigration, MapperMigration
-from tests.engine.support import make, run
+from tests.engine.support import make, run, wait_until_waited_for
 from tests.testapp.models import City, CompositeRow, TextRow
 
 pytestmark = [
@@ -20,7 +19,7 @@ pytestmark = [
 ]
 
 ALIAS = "postgres"
-COUNT = 300
+COUNT = 150
 SIZE = 30
 
 
@@ -67,20 +66,24 @@ AHEAD = {
 
 
 class Site(threading.Thread):
-    """Changes keys in a transaction that stays open for a moment, so that the worker waits for it."""
+    """Changes keys in a transaction that stays open until the worker waits for it."""
 
     def __init__(self, model, numbers, changes):
         super().__init__()
         self.model, self.numbers, self.changes = model, numbers, changes
         self.has_begun = threading.Event()
+        self.was_waited_for = False
 
     def run(self):
         with transaction.atomic(using=ALIAS):
-            for number in self.numbers:
-                choose(self.model, number).update(**self.changes)
+            self.change()
             self.has_begun.set()
-            time.sleep(0.5)
+            self.was_waited_for = wait_until_waited_for(ALIAS)
         connections[ALIAS].close()
+
+    def change(self):
+        for number in self.numbers:
+            choose(self.model, number).update(**self.changes)
 
 
 def work_meanwhile(definition, site, **attributes):
@@ -88,9 +91,11 @@ def work_meanwhile(definition, site, **attributes):
     assert site.has_begun.wait(10)
     migration = make(type("Migration", (definition,), {"batch_size": SIZE, "shard_count": 1, **attributes}))
     try:
-        return run(migration, ALIAS)
+        progress = run(migration, ALIAS)
     finally:
         site.join()
+    assert site.was_waited_for
+    return progress
 
 
 def get_visits(model):
@@ -213,13 +218,9 @@ def test_a_row_that_takes_the_key_of_another_is_not_worked_without_its_lock():
     make_rows(City)
 
     class Swap(Site):
-        def run(self):
-            with transaction.atomic(using=ALIAS):
-                for old, new in ((SIZE, -1), (200, SIZE), (-1, 200)):
-                    choose(City, old).update(id=new)
-                self.has_begun.set()
-                time.sleep(0.5)
-            connections[ALIAS].close()
+        def change(self):
+            for old, new in ((SIZE, -1), (120, SIZE), (-1, 120)):
+                choose(City, old).update(id=new)
 
     progress = work_meanwhile(
         Listed,
