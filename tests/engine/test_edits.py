@@ -130,7 +130,9 @@ LOADS = {
 }
 
 
-@pytest.mark.parametrize("names", [["city"], ["city_id"]], ids=str)
+@pytest.mark.parametrize(
+    ("db_alias", "names"), [("default", ["city"]), pytest.param("postgres", ["city_id"], marks=needs_postgres)]
+)
 @pytest.mark.parametrize("load", LOADS)
 def test_a_reference_that_was_deferred_is_compared(tags, db_alias, load, names):
     home, site = City.objects.using(db_alias).bulk_create([City(name="home"), City(name="site")])

@@ -44,6 +44,7 @@ def assert_is_refused(progress) -> None:
     assert "a cursor that no other item of the shard has" in progress.error
 
 
+@pytest.mark.parametrize("db_alias", ["default"])
 @pytest.mark.parametrize("size", [1, 2, 3, 30, 100])
 def test_items_that_share_a_cursor_fail_the_shard_wherever_the_batch_ends(db_alias, size):
     migration = make(type("Migration", (Pages,), {"batch_size": size}))
@@ -53,6 +54,7 @@ def test_items_that_share_a_cursor_fail_the_shard_wherever_the_batch_ends(db_ali
     assert_is_refused(work(migration, db_alias))
 
 
+@pytest.mark.parametrize("db_alias", ["default"])
 @pytest.mark.parametrize("size", [1, 2, 100])
 @pytest.mark.parametrize("error", [RetryLater(0.01, "a quota"), ValueError("a page is broken")])
 @pytest.mark.parametrize("position", [1, 2, 3])
@@ -176,6 +178,7 @@ def test_failed_items_that_share_a_cursor_with_others_are_not_dropped_by_their_r
     assert_is_refused(work(migration, db_alias))
 
 
+@pytest.mark.parametrize("db_alias", ["default"])
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_what_was_pulled_before_a_rest_is_worked_first(db_alias, size):
     class Migration(Numbers):

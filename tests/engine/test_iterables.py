@@ -14,7 +14,7 @@ from tests.testapp.models import City
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
 
-COUNT = 60
+COUNT = 40
 
 
 class LeavesOut(ModelIterable):
@@ -130,6 +130,7 @@ def get_visits(db_alias):
 
 @pytest.mark.parametrize("definition", [Listed, Saving])
 @pytest.mark.parametrize("source", [LeavesOut, LeavesAllOut, AddsOthers, FetchesLess, IteratesLess])
+@pytest.mark.parametrize("db_alias", ["default"])
 def test_objects_that_are_not_the_rows_fail_the_run(db_alias, definition, source):
     make_cities(db_alias)
     progress = run(make(type("Migration", (definition,), {"source": source})), db_alias)
@@ -139,7 +140,10 @@ def test_objects_that_are_not_the_rows_fail_the_run(db_alias, definition, source
 
 @pytest.mark.parametrize("definition", [Listed, Saving])
 @pytest.mark.parametrize("source", [Specific, FiltersLater, TurnsRound])
-@pytest.mark.parametrize("is_filtered", [False, True])
+@pytest.mark.parametrize(
+    ("db_alias", "is_filtered"),
+    [("default", False), ("default", True), pytest.param("postgres", True, marks=pytest.mark.needs_postgres)],
+)
 def test_the_same_rows_as_other_objects_or_in_another_order_are_visited_once(db_alias, definition, source, is_filtered):
     base: Any = definition
 

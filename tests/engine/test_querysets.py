@@ -67,6 +67,13 @@ def make_batch(get_rows, **attributes):
 
 MAKERS = (make_mapper, make_saver, make_batch)
 
+# SQLite knows no locks, and so reads the rows of both kinds of mappers with the same statements.
+MAKERS_AND_DATABASES = [
+    (make_mapper, "default"),
+    (make_batch, "default"),
+    *(pytest.param(make_definition, "postgres", marks=pytest.mark.needs_postgres) for make_definition in MAKERS),
+]
+
 
 def get_visits(model, db_alias):
     return dict(model.objects.using(db_alias).values_list("pk", "visits"))
@@ -130,14 +137,14 @@ QUERYSETS = {
 }
 
 
-@pytest.mark.parametrize("make_definition", MAKERS)
+@pytest.mark.parametrize(("make_definition", "db_alias"), MAKERS_AND_DATABASES)
 def test_each_matching_row_is_visited_once(db_alias, make_definition):
     make_cities(db_alias)
     everything = City.objects.using(db_alias)
     for number, (name, get_rows) in enumerate(QUERYSETS.items()):
         everything.update(visits=0)
         expected = {row.pk for row in get_rows().using(db_alias)}
-        definition = make_definition(lambda alias, get=get_rows: get().using(alias), batch_size=15, shard_count=1)
+        definition = make_definition(lambda alias, get=get_rows: get().using(alias), batch_size=25, shard_count=1)
         progress = run(make(definition, f"{number:04}_x"), db_alias)
         assert progress.status == "applied", (name, progress.error)
         assert get_visits(City, db_alias) == {pk: int(pk in expected) for pk in get_visits(City, db_alias)}, name
@@ -379,23 +386,24 @@ def test_whether_a_child_filters_on_its_parents_field():
     assert not filters_on(Tag.objects.filter(city__name=""), {"word"})
 
 
-MILLION = {
+MANY = 400_000
+MANY_ROWS = {
     "default": "INSERT INTO testapp_city (id, name, slug, flag, visits, note) WITH RECURSIVE n(i) AS (SELECT 1 "
-    "UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) SELECT i, 'c', '', i % 100000 = 0, 0, '' FROM n",
+    f"UNION ALL SELECT i + 1 FROM n WHERE i < {MANY}) SELECT i, 'c', '', i % {MANY // 10} = 0, 0, '' FROM n",
     "postgres": "INSERT INTO testapp_city (id, name, slug, flag, visits, note) "
-    "SELECT i, 'c', '', i % 100000 = 0, 0, '' FROM generate_series(1, 1000000) AS i",
+    f"SELECT i, 'c', '', i % {MANY // 10} = 0, 0, '' FROM generate_series(1, {MANY}) AS i",
 }
 
 
-def test_ten_of_a_million_rows_are_found_without_a_scan_of_the_table(db_alias):
+def test_ten_of_many_rows_are_found_without_a_scan_of_the_table(db_alias):
     windows = []
     connection = connections[db_alias]
     with connection.cursor() as cursor:
-        cursor.execute(MILLION[db_alias])
+        cursor.execute(MANY_ROWS[db_alias])
         if db_alias == "postgres":
             cursor.execute("ANALYZE testapp_city")
     make_definition = {"default": make_mapper, "postgres": make_batch}[db_alias]
-    definition = make_definition(lambda alias: City.objects.using(alias).filter(flag=True), shard_count=2)
+    definition = make_definition(lambda alias: City.objects.using(alias).filter(flag=True), shard_count=1)
     with CaptureQueriesContext(connection) as queries:
         progress = run(definition, db_alias)
     assert (progress.status, progress.processed, progress.total) == ("applied", 10, 10)
@@ -403,9 +411,9 @@ def test_ten_of_a_million_rows_are_found_without_a_scan_of_the_table(db_alias):
     for query in queries:
         if re.search(r'^SELECT .* WHERE .*"flag"', query["sql"]) and "COUNT(*)" not in query["sql"]:
             windows.append(get_looked_at(connection, query["sql"]))
-    assert sum(windows) >= 1_000_000
+    assert sum(windows) >= MANY
     assert max(windows) <= LARGEST_WINDOW + 1
-    assert len(queries) < 400
+    assert len(queries) < 200
 
 
 def get_looked_at(connection, sql):
@@ -416,4 +424,4 @@ def get_looked_at(connection, sql):
     assert "Index Cond: " in plan or "SEARCH testapp_city USING INTEGER PRIMARY KEY" in plan
     after = re.search(r'"id" > (\d+)', sql)
     upto = re.search(r'"id" <= (\d+)', sql)
-    return (int(upto[1]) if upto else 1_000_000) - (int(after[1]) if after else 0)
+    return (int(upto[1]) if upto else MANY) - (int(after[1]) if after else 0)

@@ -47,7 +47,7 @@ def test_anything_else_is_refused_where_it_is_raised(seconds, reason):
         RetryLater(seconds, reason)
 
 
-@pytest.mark.parametrize("seconds", ["60", None, math.inf, 10**12], ids=str)
+@pytest.mark.parametrize("seconds", ["60", 10**12], ids=str)
 def test_a_wrong_rest_fails_like_an_error_of_the_operation(db_alias, seconds):
     class Migration(Mapper):
         def operation(self, city, db_alias):

@@ -24,6 +24,10 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "post
 
 PAST = timezone.now() - timedelta(days=1)
 NO_EXCEPTIONS = (SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit)
+ON_DATABASES = [
+    *(("default", error) for error in NO_EXCEPTIONS),
+    pytest.param("postgres", SystemExit, marks=needs_postgres),  # what was open is rolled back for all of them
+]
 
 
 class Count(MapperMigration):
@@ -292,7 +296,7 @@ class Raises(Count):
         self.stumble("verify")
 
 
-@pytest.mark.parametrize("error", NO_EXCEPTIONS)
+@pytest.mark.parametrize(("db_alias", "error"), ON_DATABASES)
 @pytest.mark.parametrize("place", ["operation", "prepare", "verify"])
 def test_what_is_no_exception_hands_the_shard_back_counts_and_is_raised_again(db_alias, error, place):
     migration = make(type("Migration", (Raises,), {"error": error, "place": place}))
@@ -328,7 +332,7 @@ class OwnShards(CustomMigration):
         City.objects.using(db_alias).create(name=f"City {item}")
 
 
-@pytest.mark.parametrize("error", NO_EXCEPTIONS)
+@pytest.mark.parametrize(("db_alias", "error"), ON_DATABASES)
 @pytest.mark.parametrize("place", ["get_shards", "get_items"])
 def test_the_same_in_the_code_of_a_custom_migration(db_alias, error, place):
     migration = make(type("Migration", (OwnShards,), {"error": error, "place": place}))
