@@ -261,7 +261,7 @@ def test_two_workers_that_finish_the_last_two_ranges_at_once_still_finish_the_ru
         shard_count = 2
 
     make_cities("postgres", 100)
-    for _ in range(15):
+    for _ in range(8):
         City.objects.using("postgres").update(visits=0)
         migration = make(Migration)
         start(migration, "postgres")

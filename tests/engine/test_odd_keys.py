@@ -137,7 +137,7 @@ def make_definition(model, **attributes):
 
 
 def make_rows(model, db_alias):
-    numbers = range(1, 1000)
+    numbers = range(1, 300)
     if model is Refers:
         rows = [Refers(prepared_id=number) for number in numbers]
     elif model is RefersToDbPrepared:
@@ -153,15 +153,15 @@ def make_rows(model, db_alias):
 def test_each_row_is_visited_once_whatever_the_column_holds(db_alias, model):
     with make_tables(db_alias, model):
         make_rows(model, db_alias)
-        progress = run(make_definition(model, shard_count=7), db_alias)
-        assert (progress.status, progress.processed) == ("applied", 999)
+        progress = run(make_definition(model, shard_count=4), db_alias)
+        assert (progress.status, progress.processed) == ("applied", 299)
         assert set(model.objects.using(db_alias).values_list("visits", flat=True)) == {1}
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_range_that_is_cut_later_is_cut_at_a_key_of_its_own(db_alias, model, monkeypatch):
     monkeypatch.setattr(sharding, "ROWS_PER_SHARD", 20)
-    monkeypatch.setattr(spreading, "STEPS", (200, 50, 20))
+    monkeypatch.setattr(spreading, "STEPS", (100, 40, 20))
     with make_tables(db_alias, model):
         make_rows(model, db_alias)
         migration = make_definition(model, shard_count=1)

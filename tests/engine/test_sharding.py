@@ -116,7 +116,7 @@ def test_few_rows_are_not_split_unless_asked_for(db_alias, settings):
 @database
 @pytest.mark.parametrize("model", [SparseInt, UuidRow, TextRow, CompositeRow])
 def test_fewer_rows_than_ranges(db_alias, model):
-    for count in (0, 1, 2, 5):
+    for count in (0, 1, 5):
         make_rows(model, db_alias, count)
         migration = make_migration(model, f"000{count}_test", shard_count=7)
         table = get_table(migration, db_alias)
@@ -274,14 +274,14 @@ def test_no_row_is_skipped_or_visited_twice_while_ranges_are_cut_again_and_again
         time.sleep(0.002)
 
     monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
-    make_rows(model, "postgres", 1500)
+    make_rows(model, "postgres", 800)
     migration = make_migration(model, shard_count=1, batch_size=20, operation=operation)
     attempt_uuid = start(migration, "postgres")
     in_threads(*[lambda: worker.work(migration, "postgres", attempt_uuid) for _ in range(5)])
     ranges = get_ranges(attempt_uuid, "postgres")
     assert recorder.get_record(migration.key, "postgres").status == "applied"
     assert set(model.objects.using("postgres").values_list("visits", flat=True)) == {1}
-    assert sum(shard.processed for shard in ranges) == 1500
+    assert sum(shard.processed for shard in ranges) == 800
     assert len(ranges) >= 5
     by_lower = {shard.lower: shard for shard in ranges}
     assert len(by_lower) == len(ranges)
@@ -318,11 +318,11 @@ def test_bounds_in_a_sample_of_a_large_table(monkeypatch):
     with connections["postgres"].cursor() as cursor:
         cursor.execute(
             "INSERT INTO testapp_textrow (id, text, visits) SELECT md5(i::text), repeat('x', 150), 0 "
-            "FROM generate_series(1, 100000) AS i"
+            "FROM generate_series(1, 40000) AS i"
         )
         cursor.execute("ANALYZE testapp_textrow")
     migration = make_migration(TextRow, shard_count=4)
     table = get_table(migration, "postgres")
     counts = count_parts(plan_ranges(migration, table), table)
     assert len(counts) in (1, 4)  # a sample may come out empty
-    assert sum(counts) == 100_000
+    assert sum(counts) == 40_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import re
 import sqlite3
-import time
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -21,6 +20,7 @@ from django.utils.safestring import mark_safe
 
 from massmigration import BatchMigration, MapperMigration
 from massmigration.databases.registry import get_database
+from massmigration.databases.sqlite import Database as SQLite
 from massmigration.databases.writeback import get_fields
 from tests.engine import tables
 from tests.engine.support import make, run
@@ -258,13 +258,15 @@ def test_arrays():
 
 
 @pytest.mark.skipif(not hasattr(sqlite3.Connection, "setlimit"), reason="needs Python 3.11")
-def test_more_rows_than_sqlite_has_parameters():
+def test_more_rows_than_sqlite_has_parameters(monkeypatch):
+    """With a tenth of them, so that a tenth of the rows is enough."""
+    monkeypatch.setattr(SQLite, "max_parameters", SQLite.max_parameters // 10)
     connection = connections["default"]
     connection.ensure_connection()
-    before = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32766)
+    before = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, SQLite.max_parameters)
     try:
-        City.objects.bulk_create([City(name=str(number)) for number in range(33_000)])
-        CompositeRow.objects.bulk_create([CompositeRow(tenant="t", number=number) for number in range(17_000)])
+        City.objects.bulk_create([City(name=str(number)) for number in range(3_300)])
+        CompositeRow.objects.bulk_create([CompositeRow(tenant="t", number=number) for number in range(1_700)])
 
         def change(row):
             row.visits += 1
@@ -272,7 +274,7 @@ def test_more_rows_than_sqlite_has_parameters():
         for number, rows in enumerate((City.objects.using, CompositeRow.objects.using)):
 
             class Batch(BatchMigration):
-                batch_size = 40_000
+                batch_size = 4_000
 
                 def get_queryset(self, db_alias, rows=rows):
                     return rows(db_alias)
@@ -280,7 +282,7 @@ def test_more_rows_than_sqlite_has_parameters():
                 def operation(self, rows, db_alias):
                     rows.update(visits=F("visits") + 1)
 
-            mapper = make_migration(["visits"], change, rows, batch_size=40_000, until_empty=None)
+            mapper = make_migration(["visits"], change, rows, batch_size=4_000, until_empty=None)
             assert run(make(mapper, f"000{number}_mapper"), "default").status == "applied"
             assert run(make(Batch, f"000{number}_batch"), "default").status == "applied"
             assert set(rows("default").values_list("visits", flat=True)) == {2}
@@ -313,18 +315,16 @@ def test_sqlite_finds_the_rows_by_their_key(model):
         cursor.execute("DROP TABLE IF EXISTS sqlite_stat4")
 
 
-def test_twenty_thousand_rows_are_written_quickly(db_alias):
+def test_thousands_of_rows_are_written_in_one_statement_or_two(db_alias):
     rows = City.objects.using(db_alias)
-    rows.bulk_create([City(name=str(number)) for number in range(20_000)])
+    rows.bulk_create([City(name=str(number)) for number in range(12_000)])
     objects = list(rows)
     for city in objects:
         city.slug, city.note = f"slug {city.name}", "note"
-    started_at = time.monotonic()
     with CaptureQueriesContext(connections[db_alias]) as queries:
         get_database(db_alias).write_objects(objects, get_fields(City, ["slug", "note"], "x"))
-    assert time.monotonic() - started_at < 5
     assert len(queries) == (2 if db_alias == "default" else 1)  # SQLite takes 32,766 parameters at most
-    assert rows.filter(note="note", slug__startswith="slug").count() == 20_000
+    assert rows.filter(note="note", slug__startswith="slug").count() == 12_000
 
 
 CONTROL = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", "ROLLBACK")
@@ -394,7 +394,7 @@ def test_queries_per_batch_are_few_and_do_not_grow_with_the_table(db_alias, kind
     names = {"child": ["child_visits", "visits"], "mapper that saves nothing": []}.get(kind, ["visits"])
     mapper = make_migration(names, change, lambda alias: get_rows(kind, alias))
     seen = set()
-    for number, count in enumerate((1000, 20_000) if kind in ("mapper", "batch") else (300, 1000)):
+    for number, count in enumerate((300, 3000) if kind in ("mapper", "batch") else (100, 300)):
         make_rows(kind, number, count, db_alias)
         definition = Batch if kind == "batch" else mapper
         definition.batch_size, definition.shard_count = count // 10, 1
