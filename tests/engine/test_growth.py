@@ -12,7 +12,7 @@ from django.db.models import F
 
 from massmigration import BatchMigration, MapperMigration, executor, recorder
 from massmigration.engine import growth
-from massmigration.engine.kinds import get_kind, rows
+from massmigration.engine.kinds import get_kind
 from massmigration.engine.leases import release
 from massmigration.engine.refusals import FinishRefused
 from massmigration.engine.slice import Slice
@@ -265,7 +265,7 @@ def test_rows_that_the_site_keeps_adding_fail_no_run(db_alias, monkeypatch):
             time.sleep(0.01)
 
     has_ended, is_settled = threading.Event(), threading.Event()
-    settle = rows.settle
+    settle = growth.settle
 
     def settle_and_tell(*args):
         extension = settle(*args)
@@ -280,7 +280,7 @@ def test_rows_that_the_site_keeps_adding_fail_no_run(db_alias, monkeypatch):
         has_ended.set()
         connections[db_alias].close()
 
-    monkeypatch.setattr(rows, "settle", settle_and_tell)
+    monkeypatch.setattr("massmigration.engine.kinds.rows.settle", settle_and_tell)
     make_rows(City, db_alias)
     site = threading.Thread(target=add)
     site.start()
