@@ -185,7 +185,13 @@ def test_what_came_before_a_rest_is_not_done_again_if_the_object_wrote_nothing(d
     assert calls == [f"c{number}" for number in (*range(8), *range(7, 20))]
 
 
-@pytest.mark.parametrize("names", [["visits"], []])
+@pytest.mark.parametrize(
+    ("db_alias", "names"),
+    [
+        ("default", []),
+        *(pytest.param("postgres", names, marks=pytest.mark.needs_postgres) for names in (["visits"], [])),
+    ],
+)
 def test_an_operation_that_may_do_few_calls_in_a_while_comes_to_its_end(db_alias, names):
     """As with a quota: each rest allows for ten calls, and a call that is rolled back counts."""
 

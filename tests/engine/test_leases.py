@@ -50,7 +50,7 @@ def test_a_heartbeat_keeps_the_lease_while_one_object_takes_longer(db_alias, set
         def operation(self, city, db_alias):
             super().operation(city, db_alias)
             if city.name == "City 30":
-                time.sleep(2)
+                time.sleep(1.5)
 
     make_cities(db_alias)
     migration = make(Migration)
@@ -138,7 +138,7 @@ def test_live_leases_are_bounded(attributes, most):
             super().operation(city, db_alias)
             time.sleep(0.005)
 
-    make_cities("postgres", 200)
+    make_cities("postgres", 80)
     migration = make(type("Migration", (Migration,), attributes))
     start(migration, "postgres")
     live = []
