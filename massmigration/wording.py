@@ -138,7 +138,9 @@ class Run(NamedTuple):
         if self.stalled:
             since = f" since {format_moment(self.stalled_since)}" if self.stalled_since else ""
             return f"stalled{since}: no worker is working on it"
-        return f"waiting: {flatten(self.waiting_for)}" if self.waiting_for and self.is_active else ""
+        if not self.waiting_for or not self.is_active:
+            return ""
+        return f"waiting: {flatten(' '.join(self.waiting_for.split()))}"
 
     @property
     def remark(self) -> str:

@@ -27,7 +27,7 @@ certificates = Certificates(CERTIFICATES_URL)
 
 
 def check_token(authorization: str, *, audience: str, email: str) -> None:
-    """Raise an error unless the header ``Authorization`` proves that Google calls this audience in the account's name.
+    """Raise an error unless the header ``Authorization`` proves that the account calls, and means this audience.
 
     Raises:
         TokenRefused: It proves something else, or nothing.

@@ -90,7 +90,7 @@ class BaseDatabase(ABC):
     @property
     def has_row_locks(self) -> bool:
         """Can rows be locked when they are read (SELECT … FOR UPDATE)?"""
-        return bool(self.connection.features.has_select_for_update)
+        return False
 
     @property
     def is_in_memory(self) -> bool:

@@ -23,6 +23,11 @@ class SqlDatabase(SqlRanges):
     transient_states: frozenset[str] = TRANSIENT_STATES
     rolled_back_states: frozenset[str] = TRANSIENT_STATES
 
+    @property
+    def has_row_locks(self) -> bool:
+        """Can rows be locked when they are read (SELECT … FOR UPDATE)?"""
+        return bool(self.connection.features.has_select_for_update)
+
     def is_transient(self, error: BaseException) -> bool:
         """Return whether the connection was lost, another writer was in the way, or the server is not there yet."""
         if isinstance(error, InterfaceError):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
 from django.utils import timezone
@@ -127,7 +127,15 @@ def read_stored(shard: MigrationShard, db_alias: str) -> MigrationShard | None:
         return recorder.get_shard(shard.pk, db_alias)
 
 
-def release(shard: MigrationShard, db_alias: str, **how: Any) -> None:
+def release(
+    shard: MigrationShard,
+    db_alias: str,
+    *,
+    rest_seconds: float = 0,
+    waiting_for: str = "",
+    rests: int | None = None,
+    is_loss: bool = False,
+) -> None:
     """Hand a shard back, so that any worker may continue after its cursor.
 
     Args:
@@ -139,7 +147,12 @@ def release(shard: MigrationShard, db_alias: str, **how: Any) -> None:
         is_loss: Whether this worker counts as lost.
     """
     try:
-        run_write(db_alias, lambda: recorder.ShardRecorder(db_alias).release_shard(shard, **how))
+        run_write(
+            db_alias,
+            lambda: recorder.ShardRecorder(db_alias).release_shard(
+                shard, rest_seconds=rest_seconds, waiting_for=waiting_for, rests=rests, is_loss=is_loss
+            ),
+        )
     except FenceLost:
         logger.debug("Shard %s had been taken over before it was handed back.", shard.pk)
 

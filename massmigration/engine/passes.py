@@ -26,7 +26,11 @@ LAST_PASS: Final = "last_pass"
 def find_next_pass(
     migration: QuerysetMigration, table: Table, shard: MigrationShard, ranges: Sequence[MigrationShard], db_alias: str
 ) -> tuple[list[Part], str]:
-    """Return the parts of another pass, or none and a warning; arguments and errors as ``Kind.find_next_pass``."""
+    """Return the parts of another pass, or none and a warning if something is left that no pass would take.
+
+    ``shard`` is the finish shard of the last pass, ``ranges`` are the shards of all passes. Raise FinishRefused if
+    there were too many passes.
+    """
     if not is_until_empty(migration, table):
         return [], ""
     count = table.database.count(table.queryset)

@@ -59,7 +59,8 @@ def accept(
 ) -> Acceptance:
     """Skip objects that failed: close their failures, and let a failed run continue if none is left.
 
-    Arguments as ``massmigration.api.accept_failures``.
+    Arguments as ``massmigration.api.accept_failures``; ``failure_ids`` are primary keys of failures, or unambiguous
+    prefixes of them, and ``author`` is who does it.
 
     Raises:
         IllegalMove: The status does not allow it.

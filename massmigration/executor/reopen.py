@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from django.db.models import Q
+
 from massmigration import recorder, states
 from massmigration.databases.registry import get_database
 from massmigration.databases.transactions import run_write
@@ -87,8 +89,13 @@ def _open_part(
 def _read_skipped(attempt_uuid: uuid.UUID, db_alias: str) -> Iterator[tuple[str, str]]:
     """Yield shard and object of each open failure whose object was skipped, sorted by shard, with few in memory."""
     rows = select_failures(attempt_uuid, db_alias, OPEN).filter(is_passed=True, object_key__isnull=False)
-    pairs = rows.order_by("shard_id", "pk").values_list("shard_id", "object_key")
-    return ((shard_id, str(object_key)) for shard_id, object_key in pairs.iterator(chunk_size=PAGE))
+    rows = rows.order_by("shard_id", "pk")
+    page = list(rows.values_list("shard_id", "pk", "object_key")[:PAGE])
+    while page:  # behind a pooler there is no server-side cursor, and iterator() would read all at once
+        yield from ((shard_id, str(object_key)) for shard_id, _, object_key in page)
+        last_shard, last_pk, _ = page[-1]
+        rest = rows.filter(Q(shard_id=last_shard, pk__gt=last_pk) | Q(shard_id__gt=last_shard))
+        page = list(rest.values_list("shard_id", "pk", "object_key")[:PAGE]) if len(page) == PAGE else []
 
 
 def _list_keys(

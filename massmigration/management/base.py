@@ -7,7 +7,7 @@ import io
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from django.core.checks import Tags
@@ -27,12 +27,14 @@ class MassMigrationCommand(BaseCommand):
     """Base class of our commands; a broken migration file affects only itself."""
 
     requires_system_checks = [Tags.models]
+    escapes = True
+    """Whether characters that the output cannot show are written as escapes; a file that is shown must not change."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command, and turn our errors into one sentence and an exit code."""
         try:
             _check_options(options)
-            with _escaping(options):
+            with _escaping(options) if self.escapes else nullcontext():
                 return super().execute(*args, **options)
         except MassMigrationError as error:
             raise CommandError(flatten(get_message(error)), returncode=exits.of_error(error)) from error

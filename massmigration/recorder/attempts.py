@@ -42,7 +42,7 @@ def update_attempt(attempt_uuid: uuid.UUID, db_alias: str, **fields: Any) -> Non
 
 
 def change_source(attempt: MigrationAttempt, db_alias: str, source_hash: str, former_hashes: dict[str, Any]) -> bool:
-    """Record which version of the file an attempt continues with, and which ones that replaced.
+    """Record with which version of the file an attempt continues, and which versions came before it.
 
     Returns:
         Whether no other process has changed it since the attempt was read.

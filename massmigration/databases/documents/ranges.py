@@ -22,8 +22,8 @@ EXACT_ROWS: Final = 1_000  # the maximum number of rows that are counted one by 
 COUNT_PARTS: Final = 8  # a number of rows is known well enough when it would do for dividing them by this
 COUNT_PROBES: Final = 32  # the most probes for the number of rows, after the first
 
-PROBES_PER_RANGE: Final = 4  # the most further probes for each range,
-RANGE_PROBES: Final = 96  # and for all of them
+PROBES_PER_RANGE: Final = 4  # the most further probes for each range
+RANGE_PROBES: Final = 96  # the most further probes for all ranges together
 
 LARGEST_OF: Final = 6  # how many ranges are compared for the largest
 SIZE_PROBES: Final = 10  # the most probes for the size of each, after the first

@@ -33,7 +33,7 @@ class Kind:
     is_launched: ClassVar[bool] = False  # Does the author's launch() do all the work, so that nothing is planned?
     has_objects: ClassVar[bool] = True  # Are there objects, one of which may fail while the others are done?
     finds_by_key: ClassVar[bool] = False  # Is an object found by its key alone, without the payload of its shard?
-    plans_in: ClassVar[str] = "while planning"  # Where is the author's code meanwhile? For a sentence.
+    plans_in: ClassVar[str] = "while planning"  # Where is the author's code when it plans? For a sentence.
     works_in: ClassVar[str] = "in operation()"  # Where is it before an object can be named? For a sentence.
 
     migration: Any
@@ -96,7 +96,8 @@ class Kind:
     ) -> tuple[list[Part], str]:
         """Return the parts of another pass, or none and a warning if something is left that no pass would take.
 
-        Raise FinishRefused if there were too many passes. ``shard`` is the finish shard of the last one.
+        Raise FinishRefused if there were too many passes. ``shard`` is the finish shard of the last one, ``ranges``
+        are the shards of all passes.
         """
         return [], ""
 

@@ -59,8 +59,9 @@ class Processor:
     batch_seconds: float = field(init=False)  # How long a batch should take.
     largest_size: int = field(init=False)  # The maximum number of objects, unless the author says more.
     gap_seconds: float = field(default=0.0, init=False)  # How long to leave the database alone after a batch.
-    interval_seconds: float = field(default=0.0, init=False)  # From one batch to the next, as each writes the shard.
-    can_operate_in_transaction: bool = field(init=False)  # On all databases that are used.
+    interval_seconds: float = field(default=0.0, init=False)  # At least, from batch to batch: each writes the shard.
+    # Can the databases that are read and written keep a transaction open while the operation runs?
+    can_operate_in_transaction: bool = field(init=False)
     isolates: ClassVar[bool] = True  # Is an object that raised tried again?
     reads_rows: ClassVar[bool] = False  # Are the objects read from the database, where they can be locked?
 

@@ -30,6 +30,7 @@ class Command(MassMigrationCommand):
     """``manage.py makemassmigration APP NAME``."""
 
     help = "Writes a new mass migration into an app's folder massmigrations."
+    escapes = False
     requires_system_checks: list[str] = []  # a broken migration is no reason to refuse the next one
 
     def add_arguments(self, parser: CommandParser) -> None:
