@@ -54,10 +54,18 @@ class Proxy(ThreadingHTTPServer):
         self.delays: random.Random | None = None
         """If it is set, each task is delivered three times: twice at once, and once more some time later."""
         self._port = port
+        self._in_hand: list[str] = []
         self._late: list[threading.Thread] = []
 
     def deliver(self, task: str, path: str, headers: dict[str, str], body: bytes) -> int:
         """Send a task to the site and return the status for the queue, that of the first copy."""
+        self._in_hand.append(task)
+        try:
+            return self._deliver(task, path, headers, body)
+        finally:
+            self._in_hand.remove(task)
+
+    def _deliver(self, task: str, path: str, headers: dict[str, str], body: bytes) -> int:
         status = self.refuse(task)
         if status is not None:
             self.refused.append(task)
@@ -74,8 +82,11 @@ class Proxy(ThreadingHTTPServer):
         at_once.join()
         return status
 
-    def wait_for_late_copies(self) -> None:
-        """Return when nothing is on its way any more."""
+    def finish(self) -> None:
+        """Refuse what comes from now on, and return when nothing is on its way any more."""
+        self.refuse = lambda task: UNAVAILABLE
+        while self._in_hand:
+            time.sleep(0.02)
         while self._late:
             self._late.pop().join()
 
@@ -119,7 +130,7 @@ def stand_between(port: int) -> Iterator[Proxy]:
         try:
             yield proxy
         finally:
-            proxy.wait_for_late_copies()
+            proxy.finish()
             proxy.shutdown()
             thread.join()
 
