@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from massmigration import BatchMigration, MapperMigration, recorder
@@ -33,6 +33,7 @@ from tests.engine.support import claim_range, make, start
 
 ROWS = 3_000
 RANDOM = random.Random(7)
+at_any_speed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of the machine
 CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
@@ -314,6 +315,7 @@ def test_strings_whose_order_the_stores_disagree_on_are_no_bounds():
     assert space.keep_rising(["b", "a", "c"]) == ["b", "c"]
 
 
+@at_any_speed
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=60)), st.integers(0, 2**300))
 def test_numbers_of_strings_rise_with_them(texts, position):
     space = Texts()
@@ -332,6 +334,7 @@ def test_no_key_is_made_up_that_a_store_refuses():
     assert not any(text.startswith("__") for text in made if text)
 
 
+@at_any_speed
 @given(st.integers(LOWEST_INTEGER, HIGHEST_INTEGER).filter(bool))
 def test_padded_integers_come_back_from_their_numbers(key):
     space = PaddedIntegers()
