@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,9 @@ from tests import servers
 from tests.cloud import third_party
 from tests.conftest import needs_postgres
 from tests.servers import clouds, cloudtasks, datastore, firestore
+
+# Processes are killed in them: their leases and locks have to run out.
+SLOW = ("test_steps.py", "test_site_faults.py", "TestKills", "test_site.py")
 
 DATABASES = [alias for alias in ("default", "postgres", "datastore", "firestore") if alias in settings.DATABASES]
 
@@ -29,13 +33,32 @@ def pytest_configure(config: pytest.Config) -> None:
         servers.start_emulators()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Let each test that works with the databases commit on all of them; pytest-django makes those that marks name."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if "clean_databases" in fixtures and item.get_closest_marker("django_db") is None:
             item.add_marker(pytest.mark.django_db(transaction=True, databases=DATABASES))
+    yield
+    items[:] = _deal(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def _deal(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Put the tests that take a minute first in the part of each worker, so that none has one of them at the end.
+
+    ``--dist=worksteal`` cuts the list into parts of the same size, and each worker begins at the head of its own.
+    """
+    slow = [item for name in SLOW for item in items if name in item.nodeid]
+    quick = [item for item in items if not any(name in item.nodeid for name in SLOW)]
+    dealt: list[pytest.Item] = []
+    for worker in range(workers):
+        size = (len(items) - len(dealt)) // (workers - worker)
+        mine = slow[worker::workers]
+        rest = max(0, size - len(mine))
+        dealt += mine + quick[:rest]
+        del quick[:rest]
+    return dealt + quick
 
 
 @pytest.fixture(scope="session")
