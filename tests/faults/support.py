@@ -42,6 +42,8 @@ class Site:
         lease_seconds: How long a shard waits for a worker that is dead.
     """
 
+    poll_seconds = 0.03
+
     def __init__(
         self, popen_manage: Popen, directory: Path, key: str, db_alias: str, *, workers: int = 1, lease_seconds: float
     ) -> None:
@@ -164,7 +166,7 @@ class Site:
             assert is_alive and time.monotonic() < deadline, f"nobody works: {self.tell()}"
             status = api.get_progress(self.key, self.db_alias).status
             assert status != "applied", "the work was done before the last kill"
-            time.sleep(0.03)
+            time.sleep(self.poll_seconds)
 
     def _is_ours(self, pid: int) -> bool:
         with suppress(ProcessLookupError):

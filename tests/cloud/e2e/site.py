@@ -193,7 +193,7 @@ class Site:
         deadline = time.monotonic() + seconds
         while not is_so():
             assert time.monotonic() < deadline, self.read_log()[-20_000:]
-            time.sleep(0.05)
+            time.sleep(0.1)  # each look is a dozen queries
 
     def wait_for_status(self, key: str, db_alias: str, status: str = states.APPLIED, *, seconds: float = 180) -> None:
         """Return when a record has a status; fail at once if it is FAILED instead."""
