@@ -50,28 +50,28 @@ class SetFlag(Visit):
 
 @pytest.mark.parametrize("definition", [Visit, SetFlag, Save])
 def test_three_workers_visit_every_row_once(db_alias, definition):
-    make_rows(db_alias, 160)
-    progress = run_with(3, definition, db_alias, shard_count=4, batch_size=13)
-    assert (progress.status, progress.processed, progress.shards) == ("applied", 160, 4)
-    assert get_visits(db_alias) == {1: 160}
+    make_rows(db_alias, 100)
+    progress = run_with(3, definition, db_alias, shard_count=4, batch_size=9)
+    assert (progress.status, progress.processed, progress.shards) == ("applied", 100, 4)
+    assert get_visits(db_alias) == {1: 100}
 
 
 def test_three_workers_without_leases_on_one_shard_visit_every_row_once(db_alias):
     """As if all of them had been frozen past their leases: each believes that the shard is its own."""
-    make_rows(db_alias, 120)
-    migration = make(Visit, batch_size=7)
+    make_rows(db_alias, 60)
+    migration = make(Visit, batch_size=5)
     start(migration, db_alias)
     held = claim_range(migration, db_alias)
     shards = [recorder.get_shard(held.pk, db_alias) for _ in range(3)]
-    outcomes = in_threads(*[lambda s=shard: Slice(s, make(Visit, batch_size=7), db_alias).run() for shard in shards])
+    outcomes = in_threads(*[lambda s=shard: Slice(s, make(Visit, batch_size=5), db_alias).run() for shard in shards])
     assert set(outcomes) <= {"done", LOST}
     shard = recorder.get_shard(held.pk, db_alias)
     assert shard.processed == Row.objects.using(db_alias).filter(visits=1).count()
     assert set(get_visits(db_alias)) <= {0, 1}
     executor.pause(KEY, db_alias, AUTHOR)
     executor.resume(migration, db_alias, AUTHOR, enqueue=False)
-    assert work(migration, db_alias).processed == 120
-    assert get_visits(db_alias) == {1: 120}
+    assert work(migration, db_alias).processed == 60
+    assert get_visits(db_alias) == {1: 60}
 
 
 @pytest.mark.parametrize("definition", [Visit, Save])
