@@ -20,6 +20,8 @@ from tests.servers.googletasks import Google
 class OnCloudTasks(testing.BackendConformance):
     """Makes a queue and starts a site with the backend; ``backend`` is the only setting that differs."""
 
+    quiet_seconds = 0.5
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
