@@ -6,7 +6,7 @@ from tests.testapp.models import City
 
 
 class Migration(MapperMigration):
-    """Visit every city slowly, so that there is time to send a signal; quickly if the environment says so."""
+    """Visit every city slowly, so that there is time to send a signal."""
 
     operator_notes = "Takes its time."
     batch_size = 10
