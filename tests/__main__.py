@@ -63,9 +63,11 @@ def run_cloud(args: list[str]) -> int:
 def run_pytest(args: list[str], most_workers: int = MOST_WORKERS) -> int:
     """Run pytest in a process of its own, as each session has its own settings, and return its exit code."""
     args = [*get_parallel(args, most_workers), *args]
+    environment = dict(os.environ)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of many processes would compile all of it again
     print("$ pytest", *args, flush=True)
     try:
-        return subprocess.run([sys.executable, "-m", "pytest", *args]).returncode
+        return subprocess.run([sys.executable, "-m", "pytest", *args], env=environment).returncode
     except KeyboardInterrupt:  # pytest got it as well, and has said so
         return 130
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -52,6 +53,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if marker and "postgres" in (marker.kwargs.get("databases") or ()):
             databases = [alias for alias in marker.kwargs["databases"] if alias in settings.DATABASES]
             item.add_marker(pytest.mark.django_db(**{**marker.kwargs, "databases": databases}), append=False)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keep the garbage collector from going through all that was imported, again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -54,7 +54,8 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("MASSMIGRATION_TEST_DB_DEFAULT", ":memory:"),
-        "OPTIONS": {"init_command": "PRAGMA synchronous = OFF"},
+        # A journal that is kept is as good against kill -9 as one that is made for each transaction, and cheaper.
+        "OPTIONS": {"init_command": "PRAGMA synchronous = OFF; PRAGMA journal_mode = PERSIST"},
         "TEST": {"NAME": DIRECTORY / "test_default.sqlite3"},
     }
 }
