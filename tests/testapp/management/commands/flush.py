@@ -13,6 +13,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 MADE_BY_MIGRATE = {"auth_permission", "django_content_type", "django_migrations"}
+LARGE_BYTES = 8 * 8192  # eight pages of PostgreSQL
 
 
 class Command(flush.Command):
@@ -41,7 +42,24 @@ def _find_filled(connection: BaseDatabaseWrapper) -> list[str]:
 def _empty(connection: BaseDatabaseWrapper, names: list[str]) -> None:
     quote = connection.ops.quote_name
     if connection.vendor == "postgresql":
-        connection.ops.execute_sql_flush([f"TRUNCATE {', '.join(map(quote, names))} CASCADE"])
+        large = _find_large(connection, names)
+        statements = [f"DELETE FROM {quote(name)}" for name in names if name not in large]
+        if large:
+            statements.insert(0, f"TRUNCATE {', '.join(map(quote, large))} CASCADE")
+        connection.ops.execute_sql_flush(statements)
         return
     with connection.constraint_checks_disabled():
         connection.ops.execute_sql_flush([f"DELETE FROM {quote(name)}" for name in names])
+
+
+def _find_large(connection: BaseDatabaseWrapper, names: list[str]) -> list[str]:
+    """Return the tables that only TRUNCATE makes as new: with many pages, or with statistics.
+
+    It makes new files, which takes fifty times as long as deleting a few rows does.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname FROM pg_class WHERE relname = ANY(%s) AND (relpages > 0 OR pg_relation_size(oid) > %s)",
+            [names, LARGE_BYTES],
+        )
+        return [name for (name,) in cursor.fetchall()]
