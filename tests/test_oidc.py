@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import functools
 import json
 import logging
 import threading
@@ -71,6 +72,12 @@ class Key:
         self.certificate = certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
+@functools.cache  # they cost most of the time of these tests
+def get_key(key_id: str, number: int = 0) -> Key:
+    """Return the key of this name; another number is another key under the same name."""
+    return Key(key_id)
+
+
 class Issuer:
     """A server of certificates, as Google's; what it answers can be changed."""
 
@@ -126,19 +133,19 @@ class Clock:
 
 @pytest.fixture(scope="module")
 def google() -> Key:
-    return Key("google-1")
+    return get_key("google-1")
 
 
 @pytest.fixture(scope="module")
 def forger() -> Key:
-    return Key("google-1")
+    return get_key("google-1", 1)
 
 
 @pytest.fixture
 def issuer(google, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     issuer = Issuer()
-    issuer.keys = [Key("google-0"), google]
+    issuer.keys = [get_key("google-0"), google]
     yield issuer
     issuer.stop()
 
@@ -275,7 +282,7 @@ HOSTILE = [
     Case("another issuer", claiming(iss="https://accounts.example.com")),
     Case("no issuer", claiming(iss=None)),
     Case("another key under Google's name", lambda google, forger: bearer(make_token(forger))),
-    Case("a key that nobody knows", lambda google, forger: bearer(make_token(Key("other")))),
+    Case("a key that nobody knows", lambda google, forger: bearer(make_token(get_key("other")))),
     Case("a key without a name", unsigned({"alg": "RS256"})),
     Case("Google's key without its name", lambda google, _: bearer(make_token(google, nameless=True))),
     Case("a name of a key that is a list", unsigned({"alg": "RS256", "kid": ["google-1"]})),
@@ -345,7 +352,7 @@ def test_cloud_scheduler_may_recover(google):
 
 
 def test_a_new_certificate_is_fetched_when_a_token_names_it(google, issuer, clock, shard):
-    body, new = ask_for(shard), Key("google-2")
+    body, new = ask_for(shard), get_key("google-2")
     assert post(body, bearer(make_token(google))).status_code == 200
     issuer.keys = [google, new]
     clock.now += certs.REFETCH_SECONDS
@@ -519,7 +526,7 @@ def test_a_download_that_never_ends_does_not_keep_the_next_one_from_starting(iss
 
 
 def test_a_key_that_may_be_new_is_not_refused_while_the_issuer_is_down(google, issuer, clock, shard):
-    body, new = ask_for(shard), Key("google-2")
+    body, new = ask_for(shard), get_key("google-2")
     assert post(body, bearer(make_token(google))).status_code == 200
     clock.now += certs.REFETCH_SECONDS
     issuer.status = 500
