@@ -15,7 +15,7 @@ help:
 	@echo "make demo      the example project: 234,908 real cities, migrated in front of you"
 	@echo "make test      the tests on SQLite and, where it is installed, PostgreSQL, in parallel; takes some minutes."
 	@echo "               ARGS='-k name -x' goes to pytest; a single file, or ARGS=-n0, runs in one process"
-	@echo "make test-all  these, the fault campaigns, and the tests on the emulators of Google Cloud; takes half an hour."
+	@echo "make test-all  these, the fault campaigns, and the tests on the emulators of Google Cloud; takes 25 minutes."
 	@echo "               make test ARGS=tests/faults or ARGS=tests/cloud runs one of the two"
 	@echo "make bench     measures what benchmarks/README.md says; takes some minutes"
 	@echo "make lint      ruff, mypy, import-linter, and whether a Django migration is missing"
