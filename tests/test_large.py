@@ -241,7 +241,10 @@ def test_retry_lists_keys_in_shards_of_a_bounded_size(db_alias: str, monkeypatch
     first = MigrationFailure.objects.using(db_alias).order_by("pk").first()
     accept(migration, db_alias, AUTHOR, "because", [first.pk], enqueue=False)
     bad.clear()
-    executor.retry(migration, db_alias, AUTHOR, enqueue=False)
+    with CaptureQueriesContext(connections[db_alias]) as queries:
+        executor.retry(migration, db_alias, AUTHOR, enqueue=False)
+    pages = [query["sql"] for query in queries if query["sql"].endswith("LIMIT 30")]
+    assert len(pages) == 4, "109 failures are read in pages, which need no server-side cursor"
     payloads = [shard.payload for shard in recorder.get_shards(record.attempt_uuid, db_alias) if shard.payload]
     assert sorted(len(payload["keys"]) for payload in payloads) == [29, 40, 40]
     assert work(migration, db_alias).status == states.APPLIED
