@@ -113,6 +113,11 @@ def test_why_nothing_moves_is_said_alike(values):
     assert read_line(progress)[0] == text
 
 
+def test_a_reason_to_wait_stays_on_one_line_and_steers_no_terminal():
+    progress = make(states.RUNNING, waiting_for="the quota\nis used up\x1b[2J")
+    assert wording.Run.of(progress).trouble == "waiting: the quota is used up\\x1b[2J"
+
+
 def test_applied_without_running_is_said_alike():
     progress = make(states.APPLIED, faked=True, percent=100.0)
     assert "applied without running it" in read_page(progress)
